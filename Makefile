@@ -1,0 +1,47 @@
+# Every target sets up what it needs in .venv (Python 3.10+ with venv, g++ and make are assumed, nothing else).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= out/demo
+SOURCES := $(shell find csrc kernels -type f) CMakeLists.txt pyproject.toml .ci/constraints.txt
+PIP := $(BIN)/pip install --quiet --constraint .ci/constraints.txt
+
+.PHONY: demo test check bench wheel clean
+
+demo: $(VENV)/ready
+	$(BIN)/python -m otcore_ae.demo --output $(OUT) $(DEMO)
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest $(TEST)
+
+check: $(VENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/ready-bench
+	$(BIN)/python benchmarks/compare.py $(BENCH)
+	cd benchmarks && ../$(BIN)/asv run --python=same --quick
+
+# A wheel for this machine's Python, repaired to a manylinux tag, and tried in an environment of its own.
+wheel: $(VENV)/ready
+	rm -rf dist wheelhouse
+	$(BIN)/python -m build --wheel --outdir dist
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir wheelhouse dist/*.whl
+	rm -rf build/wheel-venv && $(PYTHON) -m venv build/wheel-venv
+	build/wheel-venv/bin/pip install --quiet --constraint .ci/constraints.txt wheelhouse/*.whl
+	cd build && wheel-venv/bin/python -m otcore info
+	cd build && wheel-venv/bin/python -c "import torch; from otcore import sinkhorn_divergence as s; x = torch.rand(100, 2); print(float(s(x, x + 1)))"
+
+$(VENV)/ready: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) --editable ".[ae,dev]"
+	touch $@
+
+$(VENV)/ready-bench: $(VENV)/ready benchmarks/requirements.txt
+	$(PIP) --requirement benchmarks/requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist wheelhouse out

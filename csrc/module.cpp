@@ -1,0 +1,203 @@
+// Python bindings of the CPU kernels: pointers and shapes in, kernels called, GIL released. No libtorch, so one
+// build serves every torch. otcore/backends/cpu.py is the only caller.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+#include "dispatch.h"
+#include "solve.h"
+
+namespace py = pybind11;
+using namespace otcore;
+
+namespace {
+
+using Address = std::uintptr_t;
+using Splits = std::vector<long>;
+
+template <class T>
+T* at(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+// A batch of pairs of clouds: points and weights concatenated, item i in rows [splits[i], splits[i + 1]).
+struct Batch {
+  bool wide;  // double, else float
+  Address x, y, a, b;
+  Splits n, m;
+  int d, p;
+  double floor;
+  int threads;
+
+  long count() const { return static_cast<long>(n.size()) - 1; }
+  Cost cost() const { return {p, floor}; }
+};
+
+double* part(Address base, long row, long width = 1) { return base ? at<double>(base) + row * width : nullptr; }
+
+// Ctrl-C, looked for a few times a second.
+bool interrupted() {
+  using Clock = std::chrono::steady_clock;
+  static thread_local Clock::time_point asked = Clock::now();
+  if (Clock::now() - asked < std::chrono::milliseconds(100)) return false;
+  asked = Clock::now();
+  py::gil_scoped_acquire gil;
+  return PyErr_CheckSignals() != 0;
+}
+
+template <class T>
+std::vector<Item<T>> items(const Batch& batch) {
+  std::vector<Item<T>> out(batch.count());
+  for (long i = 0; i < batch.count(); i++) {
+    Item<T>& item = out[i];
+    item = {};
+    item.x = at<T>(batch.x) + batch.n[i] * batch.d, item.a = at<T>(batch.a) + batch.n[i];
+    item.y = at<T>(batch.y) + batch.m[i] * batch.d, item.b = at<T>(batch.b) + batch.m[i];
+    item.n = batch.n[i + 1] - batch.n[i], item.m = batch.m[i + 1] - batch.m[i];
+  }
+  return out;
+}
+
+template <class T, class Solve>
+void solve_items(const Batch& batch, const std::vector<Address>& before, const std::vector<Address>& after,
+                 const Settings& settings, double* info, Solve&& solve) {
+  std::vector<Item<T>> all = items<T>(batch);
+  for (long i = 0; i < batch.count(); i++) {
+    Item<T>& item = all[i];
+    item.f = part(before[0], batch.n[i]), item.g = part(before[1], batch.m[i]);
+    item.f_xx = part(before[2], batch.n[i]), item.g_yy = part(before[3], batch.m[i]);
+    if (after.empty()) continue;
+    item.f_after = part(after[0], batch.n[i]), item.g_after = part(after[1], batch.m[i]);
+    item.f_xx_after = part(after[2], batch.n[i]), item.g_yy_after = part(after[3], batch.m[i]);
+  }
+  bool stopped = false;
+  {
+    py::gil_scoped_release release;
+    solve(all.data(), batch.count(), batch.d, settings);
+    for (long i = 0; i < batch.count(); i++) {
+      stopped = stopped || all[i].status == kInterrupted;
+      if (!info) continue;
+      info[4 * i] = all[i].value, info[4 * i + 1] = all[i].status;
+      info[4 * i + 2] = static_cast<double>(all[i].n_iter), info[4 * i + 3] = all[i].marginal_error;
+    }
+  }
+  if (stopped) throw py::error_already_set();
+}
+
+void anneal_batch(const Batch& batch, double eps, double rho_x, double rho_y, double scaling, double diameter, bool debias,
+                  double tol, long max_iter, bool warm, const std::vector<Address>& potentials, Address info) {
+  const Settings s{batch.cost(), eps,      rho_x, rho_y, scaling,       diameter,   debias,
+                   tol,          max_iter, warm,  {},    batch.threads, interrupted};
+  auto solve = [](auto* all, long count, int d, const Settings& s) { anneal(all, count, d, s); };
+  if (batch.wide) solve_items<double>(batch, potentials, {}, s, at<double>(info), solve);
+  else solve_items<float>(batch, potentials, {}, s, at<double>(info), solve);
+}
+
+void follow_batch(const Batch& batch, const std::vector<double>& schedule, double rho_x, double rho_y, bool debias,
+                  const std::vector<Address>& before, const std::vector<Address>& after) {
+  const Settings s{batch.cost(), schedule.back(), rho_x, rho_y,    0.5,           -1,         debias,
+                   0,            0,               false, schedule, batch.threads, interrupted};
+  auto solve = [](auto* all, long count, int d, const Settings& s) { follow(all, count, d, s); };
+  if (batch.wide) solve_items<double>(batch, before, after, s, nullptr, solve);
+  else solve_items<float>(batch, before, after, s, nullptr, solve);
+}
+
+// Calls verb(term, item index) with each item's term at (f, g) and eps.
+template <class T, class Verb>
+void each_term(const Batch& batch, Address f, Address g, double eps, bool same, Verb&& verb) {
+  py::gil_scoped_release release;
+  std::vector<Item<T>> all = items<T>(batch);
+  for (long i = 0; i < batch.count(); i++) {
+    const Item<T>& item = all[i];
+    auto build = [&](bool sort) {
+      return Clouds(item.x, item.a, item.n, item.y, item.b, item.m, batch.d, batch.p, sort, batch.threads);
+    };
+    // For a single pass, ordering the points is worth its time only where tiles are.
+    Clouds clouds = build(false);
+    if (wants_tiles<T>(*clouds.x, *clouds.y, batch.cost(), eps)) clouds = build(true);
+    const Cloud &x = *clouds.x, &y = *clouds.y;
+    Term<T> term(x, same ? x : y, batch.cost(), same, true);
+    term.temperature(eps);
+    if (f) term.f = x.place(part(f, batch.n[i]));
+    if (g && !same) term.g = y.place(part(g, batch.m[i]));
+    verb(term, i);
+  }
+}
+
+// Rows of width `width` from place order to the caller's.
+void unplace_rows(const Cloud& cloud, const std::vector<double>& from, long width, double* to) {
+  for (long i = 0; i < cloud.n; i++)
+    for (long k = 0; k < width; k++) to[cloud.order[i] * width + k] = from[i * width + k];
+}
+
+template <class T>
+void sweep_items(const Batch& batch, Address f, Address g, double eps, bool same, Address log_r, Address log_c) {
+  each_term<T>(batch, f, g, eps, same, [&](Term<T>& term, long i) {
+    Term<T>* one = &term;
+    Term<T>::sums(&one, 1, batch.threads);
+    term.x().unplace(term.log_r.data(), part(log_r, batch.n[i]));
+    if (!same) term.y().unplace(term.log_c.data(), part(log_c, batch.m[i]));
+  });
+}
+
+template <class T>
+void softmin_items(const Batch& batch, Address g, double eps, Address out) {
+  each_term<T>(batch, 0, g, eps, false, [&](Term<T>& term, long i) {
+    const std::vector<double> values = term.softmin(batch.threads);
+    term.x().unplace(values.data(), part(out, batch.n[i]));
+  });
+}
+
+template <class T>
+void grad_items(const Batch& batch, Address f, Address g, double eps, bool same, bool normalise, Address out) {
+  each_term<T>(batch, f, g, eps, same, [&](Term<T>& term, long i) {
+    std::vector<double> values;
+    term.grad(normalise, batch.threads, values);
+    if (!normalise)
+      for (long q = 0; q < static_cast<long>(values.size()); q++) values[q] *= term.x().weights[q / batch.d];
+    unplace_rows(term.x(), values, batch.d, part(out, batch.n[i], batch.d));
+  });
+}
+
+template <class T>
+void apply_items(const Batch& batch, Address f, Address g, double eps, bool same, Address v, int width, Address out) {
+  each_term<T>(batch, f, g, eps, same, [&](Term<T>& term, long i) {
+    const Cloud& y = term.y();
+    std::vector<double> placed(y.n * width), values;
+    const double* given = part(v, batch.m[i], width);
+    for (long j = 0; j < y.n; j++)
+      for (int k = 0; k < width; k++) placed[j * width + k] = given[y.order[j] * width + k];
+    term.apply(placed.data(), width, batch.threads, values);
+    for (long q = 0; q < static_cast<long>(values.size()); q++) values[q] *= term.x().weights[q / width];
+    unplace_rows(term.x(), values, width, part(out, batch.n[i], width));
+  });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "CPU kernels of otcore; called through otcore.backends.cpu.";
+  py::class_<Batch>(m, "Batch")
+      .def(py::init([](bool wide, Address x, Address y, Address a, Address b, Splits n, Splits m, int d, int p, double floor,
+                       int threads) {
+        return Batch{wide, x, y, a, b, std::move(n), std::move(m), d, p, floor, threads};
+      }));
+  m.def("anneal", &anneal_batch);
+  m.def("follow", &follow_batch);
+  m.def("sweep", [](const Batch& batch, Address f, Address g, double eps, bool same, Address log_r, Address log_c) {
+    (batch.wide ? sweep_items<double> : sweep_items<float>)(batch, f, g, eps, same, log_r, log_c);
+  });
+  m.def("softmin", [](const Batch& batch, Address g, double eps, Address out) {
+    (batch.wide ? softmin_items<double> : softmin_items<float>)(batch, g, eps, out);
+  });
+  m.def("grad", [](const Batch& batch, Address f, Address g, double eps, bool same, bool normalise, Address out) {
+    (batch.wide ? grad_items<double> : grad_items<float>)(batch, f, g, eps, same, normalise, out);
+  });
+  m.def("apply", [](const Batch& batch, Address f, Address g, double eps, bool same, Address v, int width, Address out) {
+    (batch.wide ? apply_items<double> : apply_items<float>)(batch, f, g, eps, same, v, width, out);
+  });
+  m.def("isa", [] { return isa().name; });
+}

@@ -1,0 +1,43 @@
+// Elementwise work on potentials: logarithms of the sums, and the inner products of Anderson acceleration.
+#include "simd.h"
+#include "verbs.h"
+
+namespace otcore {
+namespace OTCORE_ISA {
+
+constexpr int kLanes = Simd<double>::lanes;
+
+void log2_array(const double* in, long n, double* out) {
+  long i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(out + i, log2v(load(in + i)));
+  for (; i < n; i++) out[i] = log2v(splat(in[i]))[0];
+}
+
+void dots(const double* const* history, int count, const double* w, const double* z, long n, double* dots) {
+  for (int h = 0; h < count; h++) {
+    const double* other = history[h];
+    Vec<double> s0 = {}, s1 = {};
+    long i = 0;
+    for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+      s0 += load(other + i) * load(z + i) * load(w + i);
+      s1 += load(other + i + kLanes) * load(z + i + kLanes) * load(w + i + kLanes);
+    }
+    double s = lane_sum<double>(s0 + s1);
+    for (; i < n; i++) s += other[i] * z[i] * w[i];
+    dots[h] = s;
+  }
+}
+
+void combine(const double* const* history, int count, const double* gamma, long n, double* z) {
+  long i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    Vec<double> s = load(z + i);
+    for (int h = 0; h < count; h++) s -= load(history[h] + i) * gamma[h];
+    store(z + i, s);
+  }
+  for (; i < n; i++)
+    for (int h = 0; h < count; h++) z[i] -= history[h][i] * gamma[h];
+}
+
+}  // namespace OTCORE_ISA
+}  // namespace otcore

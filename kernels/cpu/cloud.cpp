@@ -1,0 +1,166 @@
+#include "cloud.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace otcore {
+namespace {
+
+constexpr double kPadding = -1e30;  // log2 potential of points that are not there
+
+template <class T>
+struct Keyed {
+  T key;
+  long index;
+};
+
+// Median splits along the axis of largest spread, at multiples of the tile, so that tiles are compact.
+template <class T>
+void split(const T* x, int d, long* order, long n, Keyed<T>* scratch) {
+  if (n <= kTile) return;
+  int axis = 0;
+  double widest = -1;
+  for (int k = 0; k < d; k++) {
+    double sum = 0, squares = 0;
+    const double origin = static_cast<double>(x[order[0] * d + k]);
+    for (long i = 0; i < n; i++) {
+      const double v = static_cast<double>(x[order[i] * d + k]) - origin;
+      sum += v, squares += v * v;
+    }
+    const double spread = squares - sum * sum / static_cast<double>(n);
+    if (spread > widest) widest = spread, axis = k;
+  }
+  for (long i = 0; i < n; i++) scratch[i] = {x[order[i] * d + axis], order[i]};
+  const long left = (n / kTile + 1) / 2 * kTile;
+  std::nth_element(scratch, scratch + left, scratch + n, [](const Keyed<T>& u, const Keyed<T>& v) {
+    return u.key < v.key || (u.key == v.key && u.index < v.index);
+  });
+  for (long i = 0; i < n; i++) order[i] = scratch[i].index;
+  split(x, d, order, left, scratch);
+  split(x, d, order + left, n - left, scratch);
+}
+
+}  // namespace
+
+template <class T>
+Cloud::Cloud(const T* x, const T* a, long n, int d, bool sort, const double* origin)
+    : n(n), tiles((n + kTile - 1) / kTile), d(d) {
+  order.resize(n);
+  std::iota(order.begin(), order.end(), 0L);
+  if (sort) {
+    std::vector<Keyed<T>> scratch(n);
+    split(x, d, order.data(), n, scratch.data());
+  }
+  centre.assign(d, 0);
+  weights.resize(n);
+  for (long i = 0; i < n; i++) weights[i] = static_cast<double>(a[order[i]]);
+  mass = std::accumulate(weights.begin(), weights.end(), 0.0);
+  for (long i = 0; i < n && !origin; i++) {
+    const double share = mass > 0 ? weights[i] / mass : 1.0 / static_cast<double>(n);
+    for (int k = 0; k < d; k++) centre[k] += share * static_cast<double>(x[order[i] * d + k]);
+  }
+  if (origin) std::copy(origin, origin + d, centre.begin());
+  points.resize(tiles * kTile * d);
+  lo.resize(tiles * d), hi.resize(tiles * d);
+  double furthest = 0;
+  for (long t = 0; t < tiles; t++) {
+    double square[kTile] = {};
+    for (int k = 0; k < d; k++) {
+      double *v = &points[(t * d + k) * kTile], least = 1e300, most = -1e300;
+      for (long r = 0; r < kTile; r++) {
+        v[r] = static_cast<double>(x[order[std::min(t * kTile + r, n - 1)] * d + k]) - centre[k];
+        square[r] += v[r] * v[r];
+        least = v[r] < least ? v[r] : least;
+        most = v[r] > most ? v[r] : most;
+      }
+      lo[k * tiles + t] = least, hi[k * tiles + t] = most;
+    }
+    for (int r = 0; r < kTile; r++) furthest = std::max(furthest, square[r]);
+  }
+  extent = std::sqrt(furthest);
+}
+
+template Cloud::Cloud(const float*, const float*, long, int, bool, const double*);
+template Cloud::Cloud(const double*, const double*, long, int, bool, const double*);
+
+std::vector<double> Cloud::place(const double* values) const {
+  std::vector<double> out(n);
+  for (long i = 0; i < n; i++) out[i] = values[order[i]];
+  return out;
+}
+
+void Cloud::unplace(const double* values, double* out) const {
+  for (long i = 0; i < n; i++) out[order[i]] = values[i];
+}
+
+template <class T>
+void Scaled<T>::scale(double k, int p, bool framed) {
+  const Cloud& c = *cloud_;
+  const long padded = c.tiles * kTile;
+  const double factor = p == 2 ? std::sqrt(k) : k;
+  k_ = k;
+  if (weight_.empty()) {
+    weight_.assign(padded, T(0));
+    for (long i = 0; i < c.n; i++) weight_[i] = static_cast<T>(c.weights[i]);
+    u_.resize(padded * c.d), half_.resize(padded), h_.resize(padded), flat_.resize(padded);
+    frame_.resize(c.tiles * c.d), lo_.resize(c.tiles * c.d), hi_.resize(c.tiles * c.d);
+    radius_.resize(c.tiles), top_.resize(c.tiles);
+  }
+  exact_.resize(framed ? padded * c.d : 0);
+  for (long q = 0; q < c.tiles * c.d; q++) {
+    lo_[q] = factor * c.lo[q], hi_[q] = factor * c.hi[q];
+    frame_[q] = framed ? 0.5 * (lo_[q] + hi_[q]) : 0;
+  }
+  for (long t = 0; t < c.tiles; t++) {
+    double* half = &half_[t * kTile];
+    for (int r = 0; r < kTile; r++) half[r] = 0;
+    for (int a = 0; a < c.d; a++) {
+      const double origin = frame_[a * c.tiles + t];
+      const double* point = &c.points[(t * c.d + a) * kTile];
+      T* u = &u_[(t * c.d + a) * kTile];
+      if (framed) {
+        double* exact = &exact_[(t * c.d + a) * kTile];
+        for (int r = 0; r < kTile; r++) {
+          exact[r] = factor * point[r] - origin;
+          u[r] = static_cast<T>(exact[r]);
+          half[r] += 0.5 * exact[r] * exact[r];
+        }
+      } else {
+        // Squares of the rounded coordinates: then rounding moves points a little, and near points stay near.
+        for (int r = 0; r < kTile; r++) {
+          u[r] = static_cast<T>(factor * point[r]);
+          half[r] += 0.5 * static_cast<double>(u[r]) * static_cast<double>(u[r]);
+        }
+      }
+    }
+    double furthest = 0;
+    for (int r = 0; r < kTile; r++) furthest = half[r] > furthest ? half[r] : furthest;
+    radius_[t] = std::sqrt(2 * furthest);
+  }
+  if (p == 1) std::fill(half_.begin(), half_.end(), 0.0);
+  side_ = Side<T>{c.n,       c.tiles,      c.d,         u_.data(),  framed ? exact_.data() : nullptr,
+                  weight_.data(), h_.data(), half_.data(), flat_.data(), frame_.data(),
+                  lo_.data(), hi_.data(), radius_.data(), top_.data()};
+}
+
+template <class T>
+void Scaled<T>::potential(const double* f, const double* linear) {
+  const Cloud& c = *cloud_;
+  for (long t = 0; t < c.tiles; t++) {
+    const long first = t * kTile, count = std::min<long>(kTile, c.n - first);
+    double *h = &h_[first], top = -1e300;
+    for (long r = 0; r < count; r++) h[r] = k_ * (linear ? f[first + r] - linear[first + r] : f[first + r]);
+    for (long r = count; r < kTile; r++) h[r] = kPadding;
+    for (int r = 0; r < kTile; r++) {
+      top = h[r] > top ? h[r] : top;
+      flat_[first + r] = static_cast<T>(h[r] - half_[first + r]);
+    }
+    top_[t] = top;
+  }
+}
+
+template class Scaled<float>;
+template class Scaled<double>;
+
+}  // namespace otcore

@@ -1,0 +1,55 @@
+// Clouds of points as the solver keeps them (ordered in tiles, centred, in double) and as the kernels read
+// them (scaled to one temperature).
+#pragma once
+#include <vector>
+
+#include "aligned.h"
+#include "side.h"
+
+namespace otcore {
+
+struct Cloud {
+  long n = 0;
+  long tiles = 0;
+  int d = 0;
+  std::vector<long> order;      // order[i]: the caller's index of the point in place i
+  std::vector<double> centre;   // [d] the weighted mean, or the given origin
+  Aligned<double> points;       // [tiles][d][kTile] less the centre, in order; padding repeats a point
+  std::vector<double> lo, hi;   // [d][tiles] bounding boxes
+  std::vector<double> weights;  // [n] in order
+  double mass = 0;
+  double extent = 0;  // the largest distance from the centre
+
+  // `origin`: the centre to take instead of the mean.
+  template <class T>
+  Cloud(const T* x, const T* a, long n, int d, bool sort, const double* origin = nullptr);
+
+  double at(long i, int k) const { return points[(i / kTile * d + k) * kTile + i % kTile]; }
+
+  // in the caller's order -> in place order, and back
+  std::vector<double> place(const double* values) const;
+  void unplace(const double* values, double* out) const;
+};
+
+// One side of a term at one temperature.
+template <class T>
+class Scaled {
+ public:
+  explicit Scaled(const Cloud& cloud) : cloud_(&cloud) {}
+  // k: log2(e) / eps. Frames are the tiles' own when `framed`.
+  void scale(double k, int p, bool framed);
+  // The potential in place order, less `linear` (null: nothing).
+  void potential(const double* f, const double* linear);
+  const Side<T>& side() const { return side_; }
+  double k() const { return k_; }
+
+ private:
+  const Cloud* cloud_;
+  double k_ = 0;
+  Aligned<T> u_, weight_, flat_;
+  Aligned<double> exact_, half_, h_;
+  std::vector<double> frame_, lo_, hi_, radius_, top_;
+  Side<T> side_{};
+};
+
+}  // namespace otcore

@@ -1,0 +1,10 @@
+#pragma once
+#include "side.h"
+
+namespace otcore {
+
+// The kernels for this machine, chosen at the first call by CPUID; the environment variable OTCORE_ISA
+// (x86_64_v2, x86_64_v3) asks for a narrower set.
+const Isa& isa();
+
+}  // namespace otcore

@@ -1,0 +1,24 @@
+// The table of verbs of one instruction set.
+#include "simd.h"
+#include "verbs.h"
+
+#define OTCORE_TEXT_(s) #s
+#define OTCORE_TEXT(s) OTCORE_TEXT_(s)
+
+namespace otcore {
+namespace OTCORE_ISA {
+
+extern const Isa table;
+const Isa table = {
+    OTCORE_TEXT(OTCORE_ISA),
+    8 * kVectorBytes,
+    {sweep, apply, grad},
+    {sweep, apply, grad},
+    softmin,
+    log2_array,
+    dots,
+    combine,
+};
+
+}  // namespace OTCORE_ISA
+}  // namespace otcore

@@ -1,0 +1,69 @@
+// What the kernels read: one side of a cost matrix at one temperature, in tiles of 32 points.
+// Plain data, shared by every instruction set. Everything is in units of log2: with k = log2(e) / eps,
+//   p = 2:  log2 e_ij = k f_i + k g_j - |u_i - v_j|^2 / 2,  u = sqrt(k) x
+//   p = 1:  log2 e_ij = k f_i + k g_j - |u_i - v_j|,        u = k x
+#pragma once
+
+namespace otcore {
+
+constexpr int kTile = 32;
+
+template <class T>
+struct Side {
+  long n;                // points
+  long tiles;            // ceil(n / kTile)
+  int d;                 // dimension
+  const T* u;            // [tiles][d][kTile] scaled coordinates relative to the tile's frame
+  const double* exact;   // the same before rounding to T; null when the pair has no frames
+  const T* weight;       // [tiles][kTile]; 0 in padding
+  const double* h;       // [tiles][kTile] k f; very negative in padding
+  const double* half;    // [tiles][kTile] |u|^2 / 2 when p = 2, else 0
+  const T* flat;         // [tiles][kTile] h - half rounded to T: what a pair without frames adds
+  const double* frame;   // [d][tiles] the frames' origins, scaled; zeros when the pair has no frames
+  const double* lo;      // [d][tiles] bounding boxes, scaled
+  const double* hi;      // [d][tiles]
+  const double* radius;  // [tiles] largest |u| in the tile
+  const double* top;     // [tiles] largest k f in the tile
+};
+
+template <class T>
+struct Pair {
+  const Side<T>* x;
+  const Side<T>* y;
+  int p;           // 1 or 2
+  bool framed;     // tiles have frames of their own (p = 2 only)
+  bool same;       // y is x: the plan is symmetric
+  T floor;         // p = 1: squared scaled distances are raised to this (0: the true distance)
+  double cutoff;   // tile pairs whose logits are all below -cutoff are skipped
+};
+
+// The verbs, one table per instruction set. Rows are those of tiles [tile0, tile1) of x; rows[] and out[] start
+// at the first of them.
+template <class T>
+struct Verbs {
+  // rows[i] = sum_j b_j e_ij, written; cols[j] += sum_i a_i e_ij over these rows only. When the pair is
+  // `same`, tiles above the diagonal are visited once and give both.
+  void (*sweep)(const Pair<T>&, long tile0, long tile1, double* rows, T* cols);
+  // rows[i] = sum_j b_j e_ij; out[i][k] = sum_j b_j e_ij v[j][k]. v in tiles [tiles][width][kTile].
+  void (*apply)(const Pair<T>&, long tile0, long tile1, const T* v, int width, double* rows, double* out);
+  // rows[i] = sum_j b_j e_ij; out[i][k] = sum_j b_j e_ij d(logit)/du_k, at the scaled coordinates.
+  void (*grad)(const Pair<T>&, long tile0, long tile1, double* rows, double* out);
+};
+
+struct Isa {
+  const char* name;
+  int vector_bits;
+  Verbs<float> f32;
+  Verbs<double> f64;
+  // out[i] = log2 sum_j b_j 2^(k g_j - cost_ij), safe in any range, at `count` points given as [d][count] in
+  // the scaled coordinates of a pair without frames, of which only y is read.
+  void (*softmin)(const Pair<double>&, const double* points, long count, double* out);
+  // out = log2(in) for positive normal numbers
+  void (*log2)(const double* in, long n, double* out);
+  // dots[h] = sum_i w_i history[h][i] z_i
+  void (*dots)(const double* const* history, int count, const double* w, const double* z, long n, double* dots);
+  // z_i -= sum_h gamma[h] history[h][i]
+  void (*combine)(const double* const* history, int count, const double* gamma, long n, double* z);
+};
+
+}  // namespace otcore

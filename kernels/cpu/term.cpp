@@ -1,0 +1,292 @@
+#include "term.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "dispatch.h"
+#include "pool.h"
+
+namespace otcore {
+namespace {
+
+constexpr double kLog2e = 1.4426950408889634074;
+constexpr double kLn2 = 0.69314718055994530942;
+constexpr double kSerial = 3e5;  // multiply-adds below which waking threads costs more than it saves
+constexpr int kFramedDimension = 8;
+constexpr long kFewPoints = 2000;  // clouds ordered by one thread
+
+const Verbs<float>& verbs(float) { return isa().f32; }
+const Verbs<double>& verbs(double) { return isa().f64; }
+
+}  // namespace
+
+template <class T>
+Clouds::Clouds(const T* x_points, const T* a, long n, const T* y_points, const T* b, long m, int d, int p, bool sort,
+               int threads) {
+  if (p == 1) {
+    x = std::make_unique<Cloud>(x_points, a, n, d, sort);
+    y = std::make_unique<Cloud>(y_points, b, m, d, sort, x->centre.data());
+    return;
+  }
+  parallel_for(n + m < kFewPoints ? 1 : threads, 2, [&](long side) {
+    if (side == 0) x = std::make_unique<Cloud>(x_points, a, n, d, sort);
+    else y = std::make_unique<Cloud>(y_points, b, m, d, sort);
+  });
+}
+
+template Clouds::Clouds(const float*, const float*, long, const float*, const float*, long, int, int, bool, int);
+template Clouds::Clouds(const double*, const double*, long, const double*, const double*, long, int, int, bool, int);
+
+template <class T>
+bool wants_tiles(const Cloud& x, const Cloud& y, Cost cost, double eps) {
+  const double range = cost.p == 2 ? x.extent * y.extent : x.extent + y.extent;
+  return kLog2e / eps * range > (sizeof(T) == 4 ? 40 : 300);
+}
+
+template bool wants_tiles<float>(const Cloud&, const Cloud&, Cost, double);
+template bool wants_tiles<double>(const Cloud&, const Cloud&, Cost, double);
+
+template <class T>
+Term<T>::Term(const Cloud& x, const Cloud& y, Cost cost, bool same, bool balanced)
+    : x_(&x), y_(&y), cost_(cost), same_(same), sx_(x), sy_(y) {
+  // A row's sum loses at most 2^-cutoff of the mass to skipped tiles; one below `least` is redone, so that the
+  // loss stays under the rounding of T. Unbalanced sums may be small for good reason.
+  const double precision = sizeof(T) == 4 ? 24 : 40;
+  cutoff_ = precision + (balanced ? 16 : 40);
+  least_ = std::exp2(precision - cutoff_);
+  skipped = std::exp2(-cutoff_) * x.mass * y.mass * 2;
+  f.assign(x.n, 0), log_r.assign(x.n, 0), r.assign(x.n, 0);
+  if (!same) g.assign(y.n, 0), log_c.assign(y.n, 0), c.assign(y.n, 0);
+  if (cost.p == 2 && !same) {
+    double square = 0;
+    std::vector<double> delta(x.d);
+    for (int k = 0; k < x.d; k++) delta[k] = x.centre[k] - y.centre[k], square += delta[k] * delta[k];
+    if (square > 0) {
+      linear_x_.assign(x.n, 0.5 * square), linear_y_.assign(y.n, 0);
+      for (long i = 0; i < x.n; i++)
+        for (int k = 0; k < x.d; k++) linear_x_[i] += delta[k] * x.at(i, k);
+      for (long j = 0; j < y.n; j++)
+        for (int k = 0; k < x.d; k++) linear_y_[j] -= delta[k] * y.at(j, k);
+    }
+  }
+}
+
+template <class T>
+double Term<T>::work() const {
+  return static_cast<double>(x_->n) * static_cast<double>(y_->n) * (x_->d + 12) * (same_ ? 0.5 : 1);
+}
+
+template <class T>
+void Term<T>::zero() {
+  if (linear_x_.empty()) f.assign(x_->n, 0), g.assign(same_ ? 0 : y_->n, 0);
+  else f = linear_x_, g = linear_y_;
+}
+
+template <class T>
+void Term<T>::temperature(double eps) {
+  if (eps == eps_) return;
+  eps_ = eps;
+  const double k = kLog2e / eps;
+  framed_ = cost_.p == 2 && x_->d <= kFramedDimension && wants_tiles<T>(*x_, *y_, cost_, eps);
+  sx_.scale(k, cost_.p, framed_);
+  if (!same_) sy_.scale(k, cost_.p, framed_);
+}
+
+template <class T>
+Pair<T> Term<T>::pair() const {
+  const double k = kLog2e / eps_;
+  return {&sx_.side(), same_ ? &sx_.side() : &sy_.side(), cost_.p, framed_, same_, static_cast<T>(cost_.floor * k * k), cutoff_};
+}
+
+// Fixed by the size alone, so that every number of threads adds in the same order.
+template <class T>
+long Term<T>::chunks() const {
+  return std::clamp<long>(x_->tiles / 4, 1, 48);
+}
+
+template <class T>
+void Term<T>::load_potentials() {
+  sx_.potential(f.data(), linear_x_.empty() ? nullptr : linear_x_.data());
+  if (!same_) sy_.potential(g.data(), linear_y_.empty() ? nullptr : linear_y_.data());
+}
+
+template <class T>
+void Term<T>::sums(Term* const* terms, int count, int threads) {
+  struct Task {
+    int term;
+    long first, last;
+  };
+  std::vector<Task> rows, columns;
+  double work = 0;
+  for (int q = 0; q < count; q++) {
+    Term& t = *terms[q];
+    const long chunks = t.chunks(), padded = t.y_->tiles * kTile;
+    t.load_potentials();
+    t.partial_.resize(chunks * padded);
+    t.r.resize(t.x_->tiles * kTile);
+    if (!t.same_) t.c.resize(padded);
+    for (long h = 0; h < chunks; h++) rows.push_back({q, h, 0});
+    for (long j = 0; j < padded; j += kPart) columns.push_back({q, j, std::min(padded, j + kPart)});
+    work += t.work();
+  }
+  if (work < kSerial) threads = 1;
+  parallel_for(threads, static_cast<long>(rows.size()), [&](long task) {
+    Term& t = *terms[rows[task].term];
+    const long h = rows[task].first, chunks = t.chunks(), tiles = t.x_->tiles;
+    const long padded = t.y_->tiles * kTile;
+    T* cols = &t.partial_[h * padded];
+    std::fill(cols, cols + padded, T(0));
+    const long tile0 = tiles * h / chunks, tile1 = tiles * (h + 1) / chunks;
+    verbs(T()).sweep(t.pair(), tile0, tile1, t.r.data() + tile0 * kTile, cols);
+  });
+  parallel_for(threads, static_cast<long>(columns.size()), [&](long task) {
+    Term& t = *terms[columns[task].term];
+    const long first = columns[task].first, last = columns[task].last, chunks = t.chunks();
+    const long padded = t.y_->tiles * kTile;
+    double* total = t.same_ ? t.r.data() : t.c.data();
+    if (!t.same_) std::fill(total + first, total + last, 0.0);
+    for (long h = 0; h < chunks; h++)
+      for (long j = first; j < last; j++) total[j] += static_cast<double>(t.partial_[h * padded + j]);
+  });
+  for (int q = 0; q < count; q++) terms[q]->repair(threads);
+}
+
+template <class T>
+void Term<T>::repair(int threads) {
+  r.resize(x_->n);
+  repair_side(r, log_r, false, threads);
+  if (same_) return;
+  c.resize(y_->n);
+  repair_side(c, log_c, true, threads);
+}
+
+template <class T>
+std::vector<long> Term<T>::out_of_range(const std::vector<double>& sums) const {
+  const double most = sizeof(T) == 4 ? 0x1p80 : 0x1p800;
+  std::vector<long> bad;
+  for (size_t i = 0; i < sums.size(); i++)
+    if (!(sums[i] >= least_ && sums[i] <= most)) bad.push_back(static_cast<long>(i));
+  return bad;
+}
+
+// What the potential at these places would be after a half-step, less its linear part.
+template <class T>
+std::vector<double> Term<T>::softmin_at(const std::vector<long>& places, bool transpose, int threads) const {
+  const Cloud& cloud = transpose ? *y_ : *x_;
+  std::vector<double> points(places.size() * cloud.d), out(places.size());
+  for (size_t q = 0; q < places.size(); q++)
+    for (int k = 0; k < cloud.d; k++) points[q * cloud.d + k] = cloud.at(places[q], k);
+  log_sums_at(points.data(), static_cast<long>(places.size()), transpose, threads, out.data());
+  for (double& v : out) v *= -eps_;
+  return out;
+}
+
+template <class T>
+std::vector<double> Term<T>::softmin(int threads) {
+  std::vector<long> all(x_->n);
+  for (long i = 0; i < x_->n; i++) all[i] = i;
+  std::vector<double> out = softmin_at(all, false, threads);
+  for (size_t i = 0; i < linear_x_.size(); i++) out[i] += linear_x_[i];
+  return out;
+}
+
+// Logarithms of the sums; sums out of range are recomputed by softmin.
+template <class T>
+void Term<T>::repair_side(std::vector<double>& sums, std::vector<double>& logs, bool transpose, int threads) {
+  const std::vector<long> bad = out_of_range(sums);
+  for (long i : bad) sums[i] = 1;
+  isa().log2(sums.data(), static_cast<long>(sums.size()), logs.data());
+  for (double& v : logs) v *= kLn2;
+  if (bad.empty()) return;
+  const std::vector<double> target = softmin_at(bad, transpose, threads);
+  const std::vector<double>& own = transpose ? g : f;
+  const std::vector<double>& linear = transpose ? linear_y_ : linear_x_;
+  for (size_t q = 0; q < bad.size(); q++) {
+    const long i = bad[q];
+    logs[i] = (own[i] - (linear.empty() ? 0 : linear[i]) - target[q]) / eps_;
+    sums[i] = std::exp(std::clamp(logs[i], -700.0, 700.0));
+  }
+}
+
+template <class T>
+void Term<T>::log_sums_at(const double* points, long count, bool transpose, int threads, double* out) const {
+  const Cloud& other = transpose ? *x_ : *y_;
+  const std::vector<double>& potential = same_ || transpose ? f : g;
+  const std::vector<double>& linear = same_ || transpose ? linear_x_ : linear_y_;
+  const double k = kLog2e / eps_;
+  Scaled<double> scaled(other);
+  scaled.scale(k, cost_.p, false);
+  scaled.potential(potential.data(), linear.empty() ? nullptr : linear.data());
+  const Pair<double> pair{nullptr, &scaled.side(), cost_.p, false, false, cost_.floor * k * k, 0};
+  const double factor = cost_.p == 2 ? std::sqrt(k) : k;
+  constexpr long kRowsPerTask = 16;
+  const double pairs = static_cast<double>(count) * static_cast<double>(other.n) * (other.d + 24);
+  parallel_for(pairs < kSerial ? 1 : threads, (count + kRowsPerTask - 1) / kRowsPerTask, [&](long task) {
+    const long first = task * kRowsPerTask, rows = std::min(kRowsPerTask, count - first);
+    std::vector<double> u(rows * other.d);
+    for (long i = 0; i < rows; i++)
+      for (int a = 0; a < other.d; a++) u[a * rows + i] = factor * points[(first + i) * other.d + a];
+    isa().softmin(pair, u.data(), rows, out + first);
+    for (long i = 0; i < rows; i++) out[first + i] *= kLn2;
+  });
+}
+
+template <class T>
+void Term<T>::grad_pass(int threads, std::vector<double>& out) {
+  const long tiles = x_->tiles, blocks = std::min<long>(tiles, 256);
+  load_potentials();
+  r.resize(tiles * kTile);
+  out.resize(tiles * kTile * x_->d);
+  parallel_for(2 * work() < kSerial ? 1 : threads, blocks, [&](long h) {
+    const long first = tiles * h / blocks, last = tiles * (h + 1) / blocks;
+    verbs(T()).grad(pair(), first, last, r.data() + first * kTile, out.data() + first * kTile * x_->d);
+  });
+  r.resize(x_->n), out.resize(x_->n * x_->d);
+}
+
+template <class T>
+void Term<T>::grad(bool normalise, int threads, std::vector<double>& out) {
+  grad_pass(threads, out);
+  if (normalise) {
+    const std::vector<long> bad = out_of_range(r);
+    if (!bad.empty()) {
+      const std::vector<double> target = softmin_at(bad, false, threads);
+      for (size_t q = 0; q < bad.size(); q++)
+        f[bad[q]] = target[q] + (linear_x_.empty() ? 0 : linear_x_[bad[q]]);
+      grad_pass(threads, out);
+    }
+  }
+  const double factor = cost_.p == 2 ? -std::sqrt(eps_ * kLn2) : -1;  // d(logit)/du -> dC/dx
+  for (long i = 0; i < x_->n; i++) {
+    const double scale = normalise ? factor / r[i] : factor, weight = normalise ? 1 : r[i];
+    for (int k = 0; k < x_->d; k++) {
+      double& v = out[i * x_->d + k];
+      v *= scale;
+      if (cost_.p == 2 && !same_) v += weight * (x_->centre[k] - y_->centre[k]);
+    }
+  }
+}
+
+template <class T>
+void Term<T>::apply(const double* v, int width, int threads, std::vector<double>& out) {
+  const Cloud& other = *y_;
+  const long tiles = x_->tiles, blocks = std::min<long>(tiles, 256);
+  Aligned<T> packed(other.tiles * kTile * width, T(0));
+  for (long j = 0; j < other.n; j++)
+    for (int k = 0; k < width; k++)
+      packed[(j / kTile * width + k) * kTile + j % kTile] = static_cast<T>(v[j * width + k]);
+  load_potentials();
+  r.resize(tiles * kTile);
+  out.resize(tiles * kTile * width);
+  parallel_for(2 * work() < kSerial ? 1 : threads, blocks, [&](long h) {
+    const long first = tiles * h / blocks, last = tiles * (h + 1) / blocks;
+    verbs(T()).apply(pair(), first, last, packed.data(), width, r.data() + first * kTile,
+                     out.data() + first * kTile * width);
+  });
+  r.resize(x_->n), out.resize(x_->n * width);
+}
+
+template class Term<float>;
+template class Term<double>;
+
+}  // namespace otcore

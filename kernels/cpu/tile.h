@@ -1,0 +1,205 @@
+// Shared by the verbs: which tile pairs to visit, and the logits of a register tile inside one.
+#pragma once
+#include "side.h"
+#include "simd.h"
+
+namespace otcore {
+namespace OTCORE_ISA {
+namespace {
+
+// Tile pairs of radii whose product is below this expand |u - v|^2 / 2 into u.v and squares; wider ones take
+// differences, as rounding of the large squares would show. sweep.cpp also relies on the range.
+template <class T>
+constexpr double kCompact = sizeof(T) == 4 ? 40 : 300;
+
+// The logits of one tile pair are a[r] + b[c] + u_r.v_c, or - |u_r - v_c|^2 / 2 where `direct` (p = 2);
+// a[r] + b[c] - |u_r - v_c| (p = 1). a and b carry what remains: potentials, and the offset between frames.
+// Across a wide tile they are large and cancel, so where `direct` what rounding them lost is added back.
+template <class T>
+struct Offsets {
+  const T *a, *b;
+  const T *lost_a, *lost_b;
+  bool direct;
+
+  Offsets<T> from(int row, int column) const {
+    return {a + row, b + column, lost_a + row, lost_b + column, direct};
+  }
+};
+
+template <class T>
+struct OffsetStorage {
+  alignas(64) T a[kTile], b[kTile], lost_a[kTile], lost_b[kTile];
+};
+
+// Upper bounds on the logits of tile `i` against every tile of y from `j0` on, from boxes and potentials.
+template <class T>
+void tile_bounds(const Pair<T>& pair, long i, long j0, double* bound) {
+  const Side<T>&x = *pair.x, &y = *pair.y;
+  for (long j = j0; j < y.tiles; j++) bound[j] = 0;
+  for (int k = 0; k < y.d; k++) {
+    const double xlo = x.lo[k * x.tiles + i], xhi = x.hi[k * x.tiles + i];
+    const double *ylo = y.lo + k * y.tiles, *yhi = y.hi + k * y.tiles;
+    for (long j = j0; j < y.tiles; j++) {
+      const double below = xlo - yhi[j], above = ylo[j] - xhi;
+      double gap = below > above ? below : above;
+      gap = gap > 0 ? gap : 0;
+      bound[j] += gap * gap;
+    }
+  }
+  const double top = x.top[i];
+  if (pair.p == 2)
+    for (long j = j0; j < y.tiles; j++) bound[j] = top + y.top[j] - 0.5 * bound[j];
+  else
+    for (long j = j0; j < y.tiles; j++) bound[j] = top + y.top[j] - __builtin_sqrt(bound[j]);
+}
+
+// Offsets in the tiles' own frames: with D the distance between the frames,
+// |D + u - v|^2 / 2 = |D|^2 / 2 + D.u - D.v + |u - v|^2 / 2. In double and from unrounded coordinates, so that
+// what cancels does. `a` is shifted to have maximum 0 and `b` takes the shift. Returns the maximum of `b`.
+template <class T>
+OTCORE_INLINE double frame_offsets(const Pair<T>& pair, long i, long j, bool direct, OffsetStorage<T>& out) {
+  const Side<T>&x = *pair.x, &y = *pair.y;
+  const double *u = x.exact + i * x.d * kTile, *v = y.exact + j * y.d * kTile;
+  const double *xh = x.h + i * kTile, *yh = y.h + j * kTile;
+  const double *xs = x.half + i * kTile, *ys = y.half + j * kTile;
+  double wide_a[kTile], wide_b[kTile], square = 0;
+  if (direct) {
+    for (int r = 0; r < kTile; r++) wide_a[r] = xh[r], wide_b[r] = yh[r];
+  } else {
+    for (int r = 0; r < kTile; r++) wide_a[r] = xh[r] - xs[r], wide_b[r] = yh[r] - ys[r];
+  }
+  for (int k = 0; k < x.d; k++) {
+    const double delta = x.frame[k * x.tiles + i] - y.frame[k * y.tiles + j];
+    square += delta * delta;
+    for (int r = 0; r < kTile; r++) wide_a[r] -= delta * u[k * kTile + r];
+    for (int c = 0; c < kTile; c++) wide_b[c] += delta * v[k * kTile + c];
+  }
+  double top_a = wide_a[0], top_b = wide_b[0];
+#pragma omp simd reduction(max : top_a, top_b)
+  for (int r = 0; r < kTile; r++) {
+    top_a = wide_a[r] > top_a ? wide_a[r] : top_a;
+    top_b = wide_b[r] > top_b ? wide_b[r] : top_b;
+  }
+  const double shift = top_a - 0.5 * square;
+  for (int r = 0; r < kTile; r++) {
+    out.a[r] = (T)(wide_a[r] - top_a);
+    out.b[r] = (T)(wide_b[r] + shift);
+  }
+  if (direct)
+    for (int r = 0; r < kTile; r++) {
+      out.lost_a[r] = (T)(wide_a[r] - top_a - (double)out.a[r]);
+      out.lost_b[r] = (T)(wide_b[r] + shift - (double)out.b[r]);
+    }
+  return top_b + shift;
+}
+
+// Calls f(j, offsets) for the tiles j >= j0 of y that are not certainly negligible to tile i of x. `bound` is
+// scratch of y.tiles doubles.
+template <class T, class F>
+OTCORE_INLINE void visit(const Pair<T>& pair, long i, long j0, double* bound, F&& f) {
+  const Side<T>&x = *pair.x, &y = *pair.y;
+  tile_bounds(pair, i, j0, bound);
+  OffsetStorage<T> o;
+  for (long j = j0; j < y.tiles; j++) {
+    if (bound[j] < -pair.cutoff) continue;
+    if (!pair.framed) {
+      const T *a = x.flat + i * kTile, *b = y.flat + j * kTile;
+      f(j, Offsets<T>{a, b, a, b, false});
+      continue;
+    }
+    const double reach = x.radius[i] * y.radius[j];
+    const bool direct = reach >= kCompact<T>;
+    const double top = frame_offsets(pair, i, j, direct, o);
+    if (top + (direct ? 0 : reach) < -pair.cutoff) continue;
+    f(j, Offsets<T>{o.a, o.b, o.lost_a, o.lost_b, direct});
+  }
+}
+
+template <class T>
+OTCORE_INLINE void sqrt_lanes(Vec<T>& v) {
+  T s[Simd<T>::lanes];
+  store(s, v);
+  for (int l = 0; l < Simd<T>::lanes; l++) s[l] = sizeof(T) == 4 ? (T)__builtin_sqrtf((float)s[l]) : (T)__builtin_sqrt((double)s[l]);
+  v = load(s);
+}
+
+// acc[r][q] = sum_k u_kr v_kc, for kRows rows and Q vectors of columns; D = 0 reads the dimension at run time.
+template <class T, int Q, int D>
+OTCORE_INLINE void dot_tile(const T* u, const T* v, int d, Vec<T> (&acc)[kRows][Q]) {
+  constexpr int L = Simd<T>::lanes;
+  const int dim = D ? D : d;
+  for (int k = 0; k < dim; k++) {
+    Vec<T> col[Q];
+#pragma GCC unroll 4
+    for (int q = 0; q < Q; q++) col[q] = load(v + k * kTile + q * L);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; r++)
+#pragma GCC unroll 4
+      for (int q = 0; q < Q; q++) {
+        if (D && k == 0) acc[r][q] = col[q] * u[r];
+        else acc[r][q] += col[q] * u[k * kTile + r];
+      }
+  }
+}
+
+// acc[r][q] = |u_r - v_c|^2
+template <class T, int Q>
+OTCORE_INLINE void square_tile(const T* u, const T* v, int d, Vec<T> (&acc)[kRows][Q]) {
+  constexpr int L = Simd<T>::lanes;
+  for (int k = 0; k < d; k++) {
+    Vec<T> col[Q];
+#pragma GCC unroll 4
+    for (int q = 0; q < Q; q++) col[q] = load(v + k * kTile + q * L);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; r++)
+#pragma GCC unroll 4
+      for (int q = 0; q < Q; q++) {
+        const Vec<T> diff = col[q] - u[k * kTile + r];
+        acc[r][q] += diff * diff;
+      }
+  }
+}
+
+// acc = the logits of kRows x (Q vectors); u, v and the offsets start at the first row and column. For p = 1,
+// `distance` also receives the scaled distances where it is not null.
+template <class T, int P, int Q, int D>
+OTCORE_INLINE void logit_tile(const Pair<T>& pair, const T* u, const T* v, const Offsets<T>& off, Vec<T> (&acc)[kRows][Q],
+                              Vec<T> (*distance)[Q] = nullptr) {
+  constexpr int L = Simd<T>::lanes;
+  const T *a = off.a, *b = off.b;
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; r++)
+#pragma GCC unroll 4
+    for (int q = 0; q < Q; q++) acc[r][q] = Vec<T>{};
+  if (P == 2 && off.direct) {
+    square_tile<T, Q>(u, v, pair.x->d, acc);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; r++)
+#pragma GCC unroll 4
+      for (int q = 0; q < Q; q++) {
+        const Vec<T> lost = load(off.lost_b + q * L) + off.lost_a[r];
+        acc[r][q] = ((load(b + q * L) + a[r]) - acc[r][q] * T(0.5)) + lost;
+      }
+  } else if (P == 2) {
+    dot_tile<T, Q, D>(u, v, pair.x->d, acc);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; r++)
+#pragma GCC unroll 4
+      for (int q = 0; q < Q; q++) acc[r][q] = (load(b + q * L) + a[r]) + acc[r][q];
+  } else {
+    square_tile<T, Q>(u, v, pair.x->d, acc);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; r++)
+#pragma GCC unroll 4
+      for (int q = 0; q < Q; q++) {
+        acc[r][q] = vmax(acc[r][q], splat(pair.floor));
+        sqrt_lanes<T>(acc[r][q]);
+        if (distance) distance[r][q] = acc[r][q];
+        acc[r][q] = (load(b + q * L) + a[r]) - acc[r][q];
+      }
+  }
+}
+
+}  // namespace
+}  // namespace OTCORE_ISA
+}  // namespace otcore

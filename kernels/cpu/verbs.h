@@ -1,0 +1,24 @@
+// The verbs of one instruction set; isa.cpp gathers them in a table, dispatch.cpp picks the table.
+#pragma once
+#include "side.h"
+
+namespace otcore {
+namespace OTCORE_ISA {
+
+void sweep(const Pair<float>& pair, long tile0, long tile1, double* rows, float* cols);
+void sweep(const Pair<double>& pair, long tile0, long tile1, double* rows, double* cols);
+
+void apply(const Pair<float>& pair, long tile0, long tile1, const float* v, int width, double* rows, double* out);
+void apply(const Pair<double>& pair, long tile0, long tile1, const double* v, int width, double* rows, double* out);
+
+void grad(const Pair<float>& pair, long tile0, long tile1, double* rows, double* out);
+void grad(const Pair<double>& pair, long tile0, long tile1, double* rows, double* out);
+
+void softmin(const Pair<double>& pair, const double* points, long count, double* out);
+
+void log2_array(const double* in, long n, double* out);
+void dots(const double* const* history, int count, const double* w, const double* z, long n, double* dots);
+void combine(const double* const* history, int count, const double* gamma, long n, double* z);
+
+}  // namespace OTCORE_ISA
+}  // namespace otcore

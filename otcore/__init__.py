@@ -1,0 +1,19 @@
+"""otcore: optimal transport for PyTorch, with gradients and honest convergence reports."""
+
+from .functional import sinkhorn, sinkhorn_divergence
+from .modules import SamplesLoss, SinkhornDivergence
+from .solution import ConvergenceWarning, Potentials, Solution, Status
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConvergenceWarning",
+    "Potentials",
+    "SamplesLoss",
+    "SinkhornDivergence",
+    "Solution",
+    "Status",
+    "__version__",
+    "sinkhorn",
+    "sinkhorn_divergence",
+]

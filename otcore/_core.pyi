@@ -1,0 +1,44 @@
+class Batch:
+    def __init__(
+        self,
+        wide: bool,
+        x: int,
+        y: int,
+        a: int,
+        b: int,
+        n: list[int],
+        m: list[int],
+        d: int,
+        p: object,
+        floor: float,
+        threads: int,
+    ) -> None: ...
+
+def anneal(
+    batch: Batch,
+    eps: float,
+    rho_x: float,
+    rho_y: float,
+    scaling: float,
+    diameter: float,
+    debias: bool,
+    tol: float,
+    max_iter: int,
+    warm: bool,
+    potentials: list[int],
+    info: int,
+) -> None: ...
+def follow(
+    batch: Batch,
+    schedule: list[float],
+    rho_x: float,
+    rho_y: float,
+    debias: bool,
+    before: list[int],
+    after: list[int],
+) -> None: ...
+def sweep(batch: Batch, f: int, g: int, eps: float, same: bool, log_r: int, log_c: int) -> None: ...
+def softmin(batch: Batch, g: int, eps: float, out: int) -> None: ...
+def grad(batch: Batch, f: int, g: int, eps: float, same: bool, normalise: bool, out: int) -> None: ...
+def apply(batch: Batch, f: int, g: int, eps: float, same: bool, v: int, width: int, out: int) -> None: ...
+def isa() -> str: ...

@@ -1,0 +1,144 @@
+"""Backends: the few verbs that touch every pair of points, and the choice among their implementations.
+
+Inside, everything is batched and contiguous: x (B, N, D), y (B, M, D), a (B, N), b (B, M), f (B, N), g (B,
+    M), in float32 or
+float64. With cost C_ij and temperature eps, e_ij = exp((f_i + g_j - C_ij) / eps) and the plan is pi_ij = a_i
+b_j e_ij.
+
+Two whole-loop forms are optional, `anneal(problem) -> Solved` and `follow(problem, eps_list) -> (Potentials,
+Potentials)`; where a backend lacks them `otcore.solver` runs its Python loops, which are also their
+reference.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from otcore.problem import Cost, Problem
+
+
+class Backend(Protocol):
+    """What the solver asks of a backend.
+
+    `cost` is 1 (C = |x - y|), 2 (C = |x - y|^2 / 2) or, for `dense`, a callable. `floor` is passed only when
+    it is not 0; then cost 1 is sqrt(max(|x - y|^2, floor)), with a zero gradient below. `eps` is a float; for
+    a backend without its own `anneal` the loop also passes one temperature an item, (B,), to `softmin` and
+    `sweep`.
+    """
+
+    name: str
+
+    def refuses(self, problem: Problem) -> str | None:
+        """Why it cannot solve the problem, in words that follow "backend X refuses: "; None if it can."""
+
+    def softmin(
+        self,
+        x: Tensor,
+        y: Tensor,
+        g: Tensor,
+        b: Tensor,
+        *,
+        cost: Cost,
+        eps: float | Tensor,
+        floor: float = 0.0,
+    ) -> Tensor:
+        """-eps log sum_j b_j exp((g_j - C_ij) / eps), (B, N)."""
+
+    def sweep(
+        self,
+        x: Tensor,
+        y: Tensor,
+        f: Tensor,
+        g: Tensor,
+        a: Tensor,
+        b: Tensor,
+        *,
+        cost: Cost,
+        eps: float | Tensor,
+        same: bool = False,
+        floor: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        """log r (B, N) and log c (B, M) with r_i = sum_j b_j e_ij and c_j = sum_i a_i e_ij; always finite.
+
+        `same` says that y is x, g is f and b is a; then both results are log r.
+        """
+
+    def apply(
+        self,
+        x: Tensor,
+        y: Tensor,
+        f: Tensor,
+        g: Tensor,
+        a: Tensor,
+        b: Tensor,
+        v: Tensor,
+        *,
+        cost: Cost,
+        eps: float,
+        floor: float = 0.0,
+    ) -> Tensor:
+        """The plan times v (B, M, K), (B, N, K)."""
+
+    def grad(
+        self,
+        x: Tensor,
+        y: Tensor,
+        f: Tensor,
+        g: Tensor,
+        a: Tensor,
+        b: Tensor,
+        *,
+        cost: Cost,
+        eps: float,
+        normalise: bool = False,
+        floor: float = 0.0,
+    ) -> Tensor:
+        """sum_j pi_ij dC(x_i, y_j)/dx_i, (B, N, D).
+
+        `normalise` divides it by a_i r_i, giving a mean that is finite also where a_i = 0.
+        """
+
+
+# In the order in which "auto" tries them; each name is also that of its module.
+_CLASSES = {"cpu": "Cpu", "dense": "Dense"}
+
+
+def names() -> list[str]:
+    """The names that the argument `backend` takes, besides "auto"."""
+    return list(_CLASSES)
+
+
+@cache
+def load(name: str) -> Backend | str:
+    """The backend of that name, or the reason why it cannot be imported."""
+    try:
+        module = importlib.import_module(f".{name}", __name__)
+    except ImportError as error:
+        return f"it cannot be imported ({error})"
+    backend: Backend = getattr(module, _CLASSES[name])()
+    return backend
+
+
+def choose(problem: Problem) -> Backend:
+    """The backend that the problem names, or for "auto" the first that does not refuse.
+
+    Raises:
+        ValueError: when the named backend, or every one, refuses; with the reasons.
+    """
+    wanted = problem.backend
+    if wanted != "auto" and wanted not in _CLASSES:
+        raise ValueError(f'backend is {wanted!r}; use "auto" or one of {", ".join(names())}.')
+    reasons = []
+    for name in names() if wanted == "auto" else [wanted]:
+        backend = load(name)
+        reason = backend if isinstance(backend, str) else backend.refuses(problem)
+        if isinstance(backend, str) or reason is not None:
+            reasons.append(f"backend {name!r} refuses: {reason}")
+            continue
+        return backend
+    raise ValueError("; ".join(reasons) + '. Use backend="auto", or another one.')

@@ -1,0 +1,182 @@
+"""The compiled CPU kernels: named costs, float32 and float64, points and weights on the CPU.
+
+The kernels work on the clouds in linear memory, at most one exponential a pair; potentials and results pass
+in float64. They use `torch.get_num_threads()` threads of their own pool and give the same bits for every number
+of threads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .. import _core
+from ..solution import Potentials, Solved
+
+if TYPE_CHECKING:
+    from ..problem import Cost, Problem
+
+
+def _batch(x: Tensor, y: Tensor, a: Tensor, b: Tensor, cost: Cost, floor: float) -> _core.Batch:
+    """What the bindings take: addresses of contiguous tensors, and where each item starts."""
+    batch, n, d = x.shape
+    m = y.shape[1]
+    wide = x.dtype == torch.float64
+    n_splits, m_splits = [n * i for i in range(batch + 1)], [m * i for i in range(batch + 1)]
+    threads = torch.get_num_threads()
+    where = x.data_ptr(), y.data_ptr(), a.data_ptr(), b.data_ptr()
+    return _core.Batch(wide, *where, n_splits, m_splits, d, cost, floor, threads)
+
+
+def _wide(t: Tensor) -> Tensor:
+    return t.to(torch.float64).contiguous()
+
+
+def _empty(like: Tensor) -> Tensor:
+    return torch.empty(like.shape, dtype=torch.float64)
+
+
+class Cpu:
+    """See `otcore.backends.Backend` for the verbs."""
+
+    name = "cpu"
+
+    def refuses(self, problem: Problem) -> str | None:
+        if problem.x.device.type != "cpu":
+            return f"the points are on {problem.x.device}"
+        if not isinstance(problem.cost, int):
+            return "the cost is a function; the compiled ones are p=1 and p=2"
+        return None
+
+    def softmin(
+        self,
+        x: Tensor,
+        y: Tensor,
+        g: Tensor,
+        b: Tensor,
+        *,
+        cost: Cost,
+        eps: float | Tensor,
+        floor: float = 0.0,
+    ) -> Tensor:
+        g64, ones = _wide(g), torch.ones_like(x[..., 0])
+        out = _empty(ones)
+        _core.softmin(_batch(x, y, ones, b, cost, floor), g64.data_ptr(), float(eps), out.data_ptr())
+        return out.to(x.dtype)
+
+    def sweep(
+        self,
+        x: Tensor,
+        y: Tensor,
+        f: Tensor,
+        g: Tensor,
+        a: Tensor,
+        b: Tensor,
+        *,
+        cost: Cost,
+        eps: float | Tensor,
+        same: bool = False,
+        floor: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        f64, g64 = _wide(f), _wide(g)
+        log_r, log_c = _empty(a), _empty(b)
+        batch = _batch(x, y, a, b, cost, floor)
+        where = f64.data_ptr(), g64.data_ptr()
+        _core.sweep(batch, *where, float(eps), same, log_r.data_ptr(), log_c.data_ptr())
+        r = log_r.to(x.dtype)
+        return r, r if same else log_c.to(x.dtype)
+
+    def apply(
+        self,
+        x: Tensor,
+        y: Tensor,
+        f: Tensor,
+        g: Tensor,
+        a: Tensor,
+        b: Tensor,
+        v: Tensor,
+        *,
+        cost: Cost,
+        eps: float,
+        floor: float = 0.0,
+    ) -> Tensor:
+        f64, g64, v64 = _wide(f), _wide(g), _wide(v)
+        out = torch.empty(*x.shape[:2], v.shape[-1], dtype=torch.float64)
+        batch, width = _batch(x, y, a, b, cost, floor), v.shape[-1]
+        where = f64.data_ptr(), g64.data_ptr()
+        _core.apply(batch, *where, float(eps), False, v64.data_ptr(), width, out.data_ptr())
+        return out.to(x.dtype)
+
+    def grad(
+        self,
+        x: Tensor,
+        y: Tensor,
+        f: Tensor,
+        g: Tensor,
+        a: Tensor,
+        b: Tensor,
+        *,
+        cost: Cost,
+        eps: float,
+        normalise: bool = False,
+        floor: float = 0.0,
+    ) -> Tensor:
+        f64, g64 = _wide(f), _wide(g)
+        out = _empty(x)
+        same = x is y and f is g and a is b
+        where = f64.data_ptr(), g64.data_ptr(), eps, same, normalise, out.data_ptr()
+        _core.grad(_batch(x, y, a, b, cost, floor), *where)
+        return out.to(x.dtype)
+
+    def anneal(self, problem: Problem) -> Solved:
+        """`otcore.solver.anneal` in one call, items spread over threads where they are small."""
+        q = problem
+        potentials = _start(q)
+        info = torch.empty(len(q.x), 4, dtype=torch.float64)
+        _core.anneal(
+            _batch(q.x, q.y, q.a, q.b, q.cost, q.floor),
+            q.eps,
+            *q.rho,
+            q.scaling,
+            -1.0 if q.diameter is None else q.diameter,
+            q.debias,
+            q.tol,
+            q.max_iter,
+            q.init is not None,
+            _addresses(potentials),
+            info.data_ptr(),
+        )
+        value, status, n_iter, error = info.unbind(-1)
+        return Solved(value.to(q.x.dtype), _narrow(potentials, q), status.long(), n_iter.long(), error)
+
+    def follow(self, problem: Problem, eps_list: list[float]) -> tuple[Potentials, Potentials]:
+        """`otcore.solver.follow` in one call."""
+        q = problem
+        before, after = _start(q), _start(q)
+        batch = _batch(q.x, q.y, q.a, q.b, q.cost, q.floor)
+        _core.follow(batch, eps_list, *q.rho, q.debias, _addresses(before), _addresses(after))
+        return _narrow(before, q), _narrow(after, q)
+
+
+def _start(problem: Problem) -> Potentials:
+    """Room for the potentials, holding those of `init` if there is one."""
+    a, b, init = problem.a, problem.b, problem.init
+    if init is not None:
+        # A copy: the kernels write the solution over the start.
+        copies = (None if t is None else t.to(torch.float64, copy=True).contiguous() for t in init)
+        return Potentials(*copies)  # type: ignore[arg-type]
+    if not problem.debias:
+        return Potentials(_empty(a), _empty(b), None, None)
+    return Potentials(_empty(a), _empty(b), _empty(a), _empty(b))
+
+
+def _addresses(potentials: Potentials) -> list[int]:
+    return [0 if t is None else t.data_ptr() for t in potentials]
+
+
+def _narrow(potentials: Potentials, problem: Problem) -> Potentials:
+    if problem.x.dtype == torch.float64:
+        return potentials
+    return Potentials(*(None if t is None else t.to(problem.x.dtype) for t in potentials))  # type: ignore[arg-type]

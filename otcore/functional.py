@@ -1,0 +1,246 @@
+"""The functional API: check the arguments, solve, wrap the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from . import autograd
+from .autograd import Differentiable
+from .backends import choose
+from .backends.dense import logits
+from .dual import transport_value
+from .operators import Options, warn_unless_converged
+from .problem import Problem, Reach, check_values, make_problem
+from .solution import Potentials, Solution, make_solution
+from .solver import anneal
+
+CostFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+def sinkhorn_divergence(
+    x: Any,
+    y: Any,
+    a: Any = None,
+    b: Any = None,
+    *,
+    p: int = 2,
+    blur: float | None = None,
+    eps: float | None = None,
+    reach: Reach = None,
+    scaling: float = 0.5,
+    diameter: float | None = None,
+    cost: CostFunction | None = None,
+    debias: bool = True,
+    tol: float = 1e-2,
+    max_iter: int = 2000,
+    init: Solution | Potentials | None = None,
+    backend: str = "auto",
+    return_solution: bool = False,
+) -> Any:
+    """The debiased Sinkhorn divergence OT(x, y) - OT(x, x)/2 - OT(y, y)/2, converged and differentiable.
+
+    Clouds are (N, D) and (M, D), giving a scalar, or (B, N, D) and (B, M, D), giving (B,). They are float32
+    or float64 (computed as such), float16 or bfloat16 (computed and returned in float32), on one device; or
+    all NumPy arrays, and then the result is too.
+
+    Args:
+        x, y: the points.
+        a, b: their weights, (N,) and (M,), with the batch dimension if there is one; uniform of mass 1 when
+            None. They are not rescaled: balanced transport needs equal masses.
+        p: the ground cost, |x - y| for 1 and |x - y|^2 / 2 for 2.
+        blur: the length at which details are lost, eps = blur^p; 0.05 when neither it nor `eps` is given.
+        eps: the temperature in units of the cost, instead of `blur`.
+        reach: the length beyond which mass is destroyed rather than moved, rho = reach^p; None for balanced
+            transport. A pair holds one for each cloud. The self-terms then use the reach of their own cloud,
+            so the value is not 0 for x equal to y.
+        scaling: ratio between successive lengths of the annealing, between 0 and 1.
+        diameter: first length of the annealing; None for the diagonal of the bounding box of each item.
+        cost: another ground cost, a function of (B, N, D) and (B, M, D) tensors giving (B, N, M). It is
+            computed densely and differentiated by autograd, once; a symmetric function makes a divergence.
+        debias: False leaves the self-terms out, as `sinkhorn` does.
+        tol: the marginal error at which each transport stops: sum_i a_i |r_i - 1| + sum_j b_j |c_j - 1|,
+            relative to the mass.
+        max_iter: the most sweeps of each transport at the final temperature.
+        init: a `Solution`, or the `Potentials` of one, of clouds of the same sizes to start from, instead of
+            annealing.
+        backend: "auto" or the name of one, see `otcore.backends.names`.
+        return_solution: whether to return the whole `Solution`, whose `value` is what is otherwise returned.
+
+    Returns:
+        The value, or a `Solution`.
+
+    Raises:
+        ValueError: on unusable arguments, naming the argument, what it was and what would work.
+
+    Warns:
+        ConvergenceWarning: when `max_iter` was reached.
+
+    Source: Genevay, Peyre, Cuturi, arXiv:1706.00292; Feydy et al., arXiv:1810.08278; Sejourne et al.,
+        arXiv:1910.12958.
+    """
+    as_numpy = isinstance(x, numpy.ndarray)
+    if as_numpy:
+        x, y, a, b = (_from_numpy(name, array) for name, array in (("x", x), ("y", y), ("a", a), ("b", b)))
+    problem = make_problem(
+        x,
+        y,
+        a,
+        b,
+        p=p,
+        blur=blur,
+        eps=eps,
+        reach=reach,
+        scaling=scaling,
+        diameter=diameter,
+        cost=cost,
+        debias=debias,
+        tol=tol,
+        max_iter=max_iter,
+        init=None if init is None else _potentials(init),
+        backend=backend,
+    )
+    batched = x.dim() == 3
+    value, potentials, info = _solve(problem) if cost is None else _solve_callable(problem, cost)
+    if return_solution:
+        detached = _detached(problem)
+        return make_solution(
+            detached, choose(detached), value, potentials, info, batched=batched, as_numpy=as_numpy
+        )
+    value = value if batched else value.squeeze(0)
+    return value.numpy()[()] if as_numpy else value
+
+
+def sinkhorn(x: Any, y: Any, a: Any = None, b: Any = None, **options: Any) -> Solution:
+    """Entropic transport between x and y, without self-terms: the plan's value is <C, pi> + eps KL(pi | a b).
+
+    The arguments are those of `sinkhorn_divergence`, except `debias` and `return_solution`.
+
+    Returns:
+        A `Solution`; its `value` is differentiable, and negative entropy makes it less than the value of
+        transport itself.
+    """
+    for name in ("debias", "return_solution"):
+        if name in options:
+            raise ValueError(f"{name} is not an argument of sinkhorn; use sinkhorn_divergence.")
+    solution: Solution = sinkhorn_divergence(x, y, a, b, debias=False, return_solution=True, **options)
+    return solution
+
+
+def _from_numpy(name: str, array: Any) -> Tensor | None:
+    if array is None:
+        return None
+    if not isinstance(array, numpy.ndarray):
+        raise ValueError(f"{name} is a {type(array).__name__} and x a NumPy array; use one kind throughout.")
+    return torch.from_numpy(array)
+
+
+def _potentials(init: Solution | Potentials) -> Potentials:
+    if isinstance(init, Potentials):
+        return init
+    if not isinstance(init, Solution):
+        raise ValueError(
+            f"init is a {type(init).__name__}; use a Solution, from return_solution=True, or its Potentials."
+        )
+    return init._potentials
+
+
+def common_options(problem: Problem) -> Options:
+    """The arguments that all operators take."""
+    rho_x, rho_y = problem.rho
+    return Options(
+        problem.p, problem.eps, rho_x, rho_y, problem.debias, problem.backend, problem.floor, problem.weighted
+    )
+
+
+def _solve(problem: Problem) -> tuple[Tensor, Potentials, Tensor]:
+    value, f, g, f_xx, g_yy, info = autograd.solve(
+        problem.x,
+        problem.y,
+        problem.a,
+        problem.b,
+        *(problem.init or (None, None, None, None)),
+        *common_options(problem),
+        problem.scaling,
+        problem.diameter,
+        problem.tol,
+        problem.max_iter,
+    )
+    return value, Potentials(f, g, f_xx, g_yy) if problem.debias else Potentials(f, g, None, None), info
+
+
+def _detached(problem: Problem) -> Problem:
+    tensors = {name: getattr(problem, name).detach() for name in ("x", "y", "a", "b")}
+    return Problem(**{**problem.__dict__, **tensors})
+
+
+class _FirstOrder(Differentiable):
+    """The identity, which refuses to be differentiated twice."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return _NoSecond.apply(gradient, *ctx.saved_tensors)
+
+
+class _NoSecond(Differentiable):
+    """The gradient, tied to the points so that a second derivative comes by here."""
+
+    @staticmethod
+    def forward(gradient: Tensor, x: Tensor) -> Tensor:
+        return gradient.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise RuntimeError(
+            "otcore: a callable cost has first derivatives only; p=1 and p=2 have second derivatives"
+        )
+
+
+def _solve_callable(problem: Problem, cost: CostFunction) -> tuple[Tensor, Potentials, Tensor]:
+    """Solve without gradients, then write the dual at these potentials: its gradient is exact (envelope)."""
+    with torch.no_grad():
+        check_values(problem)
+        solved = anneal(choose(problem), problem)
+        info = torch.stack([solved.status.double(), solved.n_iter.double(), solved.marginal_error], -1)
+        warn_unless_converged(info, problem.tol)
+    f, g, f_xx, g_yy = solved.potentials
+    x, y, a, b = (_FirstOrder.apply(t) for t in (problem.x, problem.y, problem.a, problem.b))
+    eps, (rho_x, rho_y) = problem.eps, problem.rho
+    value = _dual(x, y, f, g, a, b, cost, eps, (rho_x, rho_y))
+    if f_xx is not None and g_yy is not None:
+        value = value - 0.5 * _dual(x, x, f_xx, f_xx, a, a, cost, eps, (rho_x, rho_x))
+        value = value - 0.5 * _dual(y, y, g_yy, g_yy, b, b, cost, eps, (rho_y, rho_y))
+        value = value + 0.5 * eps * (a.sum(-1) - b.sum(-1)).square()
+    return value, solved.potentials, info
+
+
+def _dual(
+    x: Tensor,
+    y: Tensor,
+    f: Tensor,
+    g: Tensor,
+    a: Tensor,
+    b: Tensor,
+    cost: CostFunction,
+    eps: float,
+    rho: tuple[float, float],
+) -> Tensor:
+    """`otcore.dual.transport_value`, differentiable through the cost and the weights."""
+    log_r = torch.logsumexp(logits(x, y, f, g, cost, eps) + b.log().unsqueeze(1), 2)
+    return transport_value(f, g, log_r, a, b, eps, rho).to(x.dtype)

@@ -1,0 +1,225 @@
+"""Second derivatives of the transport value, through its optimality conditions.
+
+The gradient of OT at fixed potentials is exact (envelope theorem); its derivative along a direction u also
+needs how the optimal potentials move. They solve the linearised marginal equations, with D_f = a (r + eps /
+rho e^{-f / rho}) and likewise D_g,
+
+    D_f df + pi dg = -eps a s,    pi^T df + D_g dg = -eps b t
+
+where s and t are the derivatives of the marginals r and c along u at fixed potentials. They are solved by
+conjugate gradients on the Schur complement in df, which touches the plan only through `Backend.apply`. The
+remaining sums over pairs run in blocks of rows. Weights of zero keep their potential: the second derivative
+in such a weight is not covered.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .backends import Backend
+from .backends.dense import cost_gradient, cost_matrix
+from .problem import Problem
+from .solution import ConvergenceWarning, Potentials
+
+_BLOCK_ENTRIES = 2**22
+_CG_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-13}
+_CG_MAX_ITER = 2000
+
+
+class Direction(NamedTuple):
+    """One number for each coordinate and weight: (B, N, D), (B, M, D), (B, N), (B, M)."""
+
+    x: Tensor
+    y: Tensor
+    a: Tensor
+    b: Tensor
+
+
+def hessian_vector_product(
+    backend: Backend, problem: Problem, potentials: Potentials, u: Direction
+) -> Direction:
+    """The Hessian of the value in (x, y, a, b) at converged potentials, times u."""
+    x, y, a, b = problem.x, problem.y, problem.a, problem.b
+    rho_x, rho_y = problem.rho
+    h_x, h_y, h_a, h_b = _transport_product(
+        backend, problem, (x, y, a, b), (rho_x, rho_y), (potentials.f, potentials.g), u
+    )
+    if potentials.f_xx is None or potentials.g_yy is None:
+        h_a = h_a + problem.eps * u.b.sum(-1, keepdim=True)
+        h_b = h_b + problem.eps * u.a.sum(-1, keepdim=True)
+        return Direction(h_x, h_y, h_a, h_b)
+    along = Direction(u.x, u.x, u.a, u.a)
+    h_xx, _, h_aa, _ = _transport_product(
+        backend, problem, (x, x, a, a), (rho_x, rho_x), (potentials.f_xx, potentials.f_xx), along
+    )
+    along = Direction(u.y, u.y, u.b, u.b)
+    h_yy, _, h_bb, _ = _transport_product(
+        backend, problem, (y, y, b, b), (rho_y, rho_y), (potentials.g_yy, potentials.g_yy), along
+    )
+    return Direction(h_x - h_xx, h_y - h_yy, h_a - h_aa, h_b - h_bb)
+
+
+def _transport_product(
+    backend: Backend,
+    problem: Problem,
+    measures: tuple[Tensor, Tensor, Tensor, Tensor],
+    rho: tuple[float, float],
+    duals: tuple[Tensor, Tensor],
+    u: Direction,
+) -> Direction:
+    """The derivative along u of (dOT/dx, dOT/dy, dOT/da, dOT/db), the constants of the last two left out."""
+    zero = torch.zeros_like(duals[0]), torch.zeros_like(duals[1])
+    fixed = _pair_sums(problem, measures, duals, u, zero)
+    df, dg = _potential_derivative(backend, problem, measures, rho, duals, fixed.s, fixed.t)
+    total = _pair_sums(problem, measures, duals, u, (df, dg))
+    return Direction(
+        total.h_x,
+        total.h_y,
+        _curve(duals[0], problem.eps, rho[0]) * df,
+        _curve(duals[1], problem.eps, rho[1]) * dg,
+    )
+
+
+def _curve(f: Tensor, eps: float, rho: float) -> Tensor | float:
+    """The derivative of `otcore.dual.weight_gradient` in f."""
+    return 1.0 if rho == math.inf else (1.0 + eps / rho) * torch.exp(-f / rho)
+
+
+class _PairSums(NamedTuple):
+    """Derivatives along a direction of the marginals r (B, N), c (B, M) and of the gradients in x and y."""
+
+    s: Tensor
+    t: Tensor
+    h_x: Tensor
+    h_y: Tensor
+
+
+def _pair_sums(
+    problem: Problem,
+    measures: tuple[Tensor, Tensor, Tensor, Tensor],
+    duals: tuple[Tensor, Tensor],
+    u: Direction,
+    moved: tuple[Tensor, Tensor],
+) -> _PairSums:
+    """Sum over pairs, a block of rows at a time, so that memory stays linear in the number of points."""
+    x, y, a, b = measures
+    size = max(1, _BLOCK_ENTRIES // (y.numel() or 1))
+    rows = []
+    t = torch.zeros_like(b)
+    h_y = torch.zeros_like(y)
+    for start in range(0, x.shape[1], size):
+        block = slice(start, start + size)
+        s, t_block, h_x, h_y_block = _block_sums(
+            problem,
+            (x[:, block], y, a[:, block], b),
+            (duals[0][:, block], duals[1]),
+            Direction(u.x[:, block], u.y, u.a[:, block], u.b),
+            (moved[0][:, block], moved[1]),
+        )
+        rows.append((s, h_x))
+        t = t + t_block
+        h_y = h_y + h_y_block
+    return _PairSums(torch.cat([s for s, _ in rows], 1), t, torch.cat([h for _, h in rows], 1), h_y)
+
+
+def _block_sums(
+    problem: Problem,
+    measures: tuple[Tensor, Tensor, Tensor, Tensor],
+    duals: tuple[Tensor, Tensor],
+    u: Direction,
+    moved: tuple[Tensor, Tensor],
+) -> _PairSums:
+    x, y, a, b = measures
+    eps = problem.eps
+    assert isinstance(problem.cost, int)
+    c = cost_matrix(x, y, problem.cost, problem.floor)
+    e = torch.exp((duals[0].unsqueeze(2) + duals[1].unsqueeze(1) - c) / eps)
+    normal = cost_gradient(x, y, problem.cost, problem.floor)
+    velocity = u.x.unsqueeze(2) - u.y.unsqueeze(1)
+    slope = (normal * velocity).sum(-1)
+    relative = (moved[0].unsqueeze(2) + moved[1].unsqueeze(1) - slope) / eps
+    row_terms = e * (u.b.unsqueeze(1) + b.unsqueeze(1) * relative)
+    column_terms = e * (u.a.unsqueeze(2) + a.unsqueeze(2) * relative)
+    if problem.cost == 1:
+        # The Hessian of |x - y| is the projection off the normal, divided by the distance.
+        flat = (velocity - normal * slope.unsqueeze(-1)) / c.unsqueeze(-1)
+        velocity = torch.where(normal.square().sum(-1, keepdim=True) > 0, flat, 0.0)
+    plan = a.unsqueeze(2) * b.unsqueeze(1) * e
+    plan_moved = a.unsqueeze(2) * row_terms + e * u.a.unsqueeze(2) * b.unsqueeze(1)
+    force = plan_moved.unsqueeze(-1) * normal + plan.unsqueeze(-1) * velocity
+    return _PairSums(row_terms.sum(2), column_terms.sum(1), force.sum(2), -force.sum(1))
+
+
+def _potential_derivative(
+    backend: Backend,
+    problem: Problem,
+    measures: tuple[Tensor, Tensor, Tensor, Tensor],
+    rho: tuple[float, float],
+    duals: tuple[Tensor, Tensor],
+    s: Tensor,
+    t: Tensor,
+) -> tuple[Tensor, Tensor]:
+    x, y, a, b = measures
+    f, g = duals
+    eps = problem.eps
+
+    def times(v: Tensor) -> Tensor:
+        return backend.apply(x, y, f, g, a, b, v.unsqueeze(-1), eps=eps, **problem.ground).squeeze(-1)
+
+    def transposed_times(v: Tensor) -> Tensor:
+        return backend.apply(y, x, g, f, b, a, v.unsqueeze(-1), eps=eps, **problem.ground).squeeze(-1)
+
+    d_f = times(torch.ones_like(b)) + eps / rho[0] * a * torch.exp(-f / rho[0])
+    d_g = transposed_times(torch.ones_like(a)) + eps / rho[1] * b * torch.exp(-g / rho[1])
+    inverse_f, inverse_g = _inverse(d_f), _inverse(d_g)
+    right_f, right_g = -eps * a * s, -eps * b * t
+    if rho[0] == rho[1] == math.inf:
+        # Balanced: constants (1, -1) are in the kernel, so only the part of equal masses has a solution.
+        excess = right_f.sum(-1, keepdim=True) - right_g.sum(-1, keepdim=True)
+        right_f = right_f - excess * d_f / d_f.sum(-1, keepdim=True)
+    df = _conjugate_gradients(
+        lambda v: d_f * v - times(inverse_g * transposed_times(v)),
+        right_f - times(inverse_g * right_g),
+        inverse_f,
+    )
+    return df, inverse_g * (right_g - transposed_times(df))
+
+
+def _inverse(d: Tensor) -> Tensor:
+    return torch.where(d > 0, 1.0 / d, 0.0)
+
+
+def _conjugate_gradients(
+    matrix: Callable[[Tensor], Tensor], right: Tensor, inverse_diagonal: Tensor
+) -> Tensor:
+    """Solve matrix(z) = right for each item of the batch, preconditioned by the diagonal, from zero."""
+    z = torch.zeros_like(right)
+    residual = right
+    scaled = inverse_diagonal * residual
+    step = scaled
+    energy = (residual * scaled).sum(-1, keepdim=True)
+    goal = _CG_TOLERANCE[right.dtype] ** 2 * energy
+    for _ in range(_CG_MAX_ITER):
+        if bool((energy <= goal).all()):
+            return z
+        image = matrix(step)
+        curvature = (step * image).sum(-1, keepdim=True)
+        length = torch.where((curvature > 0) & (energy > goal), energy / curvature, 0.0)
+        z = z + length * step
+        residual = residual - length * image
+        scaled = inverse_diagonal * residual
+        old_energy, energy = energy, (residual * scaled).sum(-1, keepdim=True)
+        step = scaled + torch.where(old_energy > 0, energy / old_energy, 0.0) * step
+    warnings.warn(
+        f"second derivatives: conjugate gradients stopped after {_CG_MAX_ITER} steps, relative residual "
+        f"{(energy / goal).max().sqrt().item() * _CG_TOLERANCE[right.dtype]:.1e}; raise blur or use float64.",
+        ConvergenceWarning,
+        stacklevel=2,
+    )
+    return z

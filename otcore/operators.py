@@ -1,0 +1,286 @@
+"""The operators `otcore::solve`, `grad`, `hvp`, `follow`, `follow_grad`: whole operations on tensors.
+
+Here are their implementations and their fakes (the shapes of the results, for `torch.compile`);
+`otcore.autograd` makes them differentiable. Values are checked here, because only here are the numbers at
+hand.
+
+Clouds are (B, N, D) and (B, M, D), weights and potentials (B, N) and (B, M). Absent self potentials are (B,
+0).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from .backends import choose
+from .dual import damping, geomloss_slope, geomloss_value, weight_gradient
+from .implicit import Direction, hessian_vector_product
+from .problem import Problem, check_points, check_values, check_weights
+from .schedule import geomloss_temperatures, joint_diameter
+from .solution import ConvergenceWarning, Potentials, Status
+from .solver import anneal, follow
+
+
+class Options(NamedTuple):
+    """The numbers that every operator takes, in this order."""
+
+    p: int
+    eps: float
+    rho_x: float
+    rho_y: float
+    debias: bool
+    backend: str
+    floor: float
+    weighted: bool
+
+
+Four = tuple[Tensor, Tensor, Tensor, Tensor]
+_Clouds = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+_CLOUDS = "Tensor x, Tensor y, Tensor a, Tensor b"
+_POTENTIALS = "Tensor f, Tensor g, Tensor f_xx, Tensor g_yy"
+_OPTIONS = "int p, float eps, float rho_x, float rho_y, bool debias, str backend, float floor, bool weighted"
+_SCHEMAS = (
+    f"solve({_CLOUDS}, Tensor? f, Tensor? g, Tensor? f_xx, Tensor? g_yy, {_OPTIONS}, "
+    "float scaling, float? diameter, float tol, int max_iter) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    f"grad({_CLOUDS}, {_POTENTIALS}, {_OPTIONS}, bool need_x, bool need_y) "
+    "-> (Tensor, Tensor, Tensor, Tensor)",
+    f"hvp({_CLOUDS}, {_POTENTIALS}, Tensor u_x, Tensor u_y, Tensor u_a, Tensor u_b, {_OPTIONS}) "
+    "-> (Tensor, Tensor, Tensor, Tensor)",
+    f"follow({_CLOUDS}, {_OPTIONS}, float blur, float scaling, float? diameter, int groups) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    f"follow_grad({_CLOUDS}, {_POTENTIALS}, Tensor f_last, Tensor g_last, Tensor xx_last, Tensor yy_last, "
+    "Tensor? u_value, Tensor? u_f, Tensor? u_g, Tensor? u_xx, Tensor? u_yy, "
+    f"{_OPTIONS}, bool need_x, bool need_y) -> (Tensor, Tensor)",
+)
+
+
+def _problem(x: Tensor, y: Tensor, a: Tensor, b: Tensor, options: Sequence[Any], **more: Any) -> Problem:
+    p, eps, rho_x, rho_y, debias, backend, floor, weighted = options
+    return Problem(
+        x,
+        y,
+        a,
+        b,
+        cost=p,
+        eps=eps,
+        rho=(rho_x, rho_y),
+        debias=debias,
+        backend=backend,
+        floor=floor,
+        weighted=weighted,
+        p=p,
+        **more,
+    )
+
+
+def _filled(potentials: Potentials, x: Tensor) -> Four:
+    """The four potentials, an absent one as (B, 0): an operator returns tensors only."""
+    f, g, f_xx, g_yy = potentials
+    if f_xx is None or g_yy is None:
+        return f, g, x.new_empty(len(x), 0), x.new_empty(len(x), 0)
+    return f, g, f_xx, g_yy
+
+
+def _solve(
+    x: Tensor,
+    y: Tensor,
+    a: Tensor,
+    b: Tensor,
+    f: Tensor | None,
+    g: Tensor | None,
+    f_xx: Tensor | None,
+    g_yy: Tensor | None,
+    *options: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    *common, scaling, diameter, tol, max_iter = options
+    init = None if f is None or g is None else Potentials(f, g, f_xx, g_yy)
+    problem = _problem(
+        x, y, a, b, common, scaling=scaling, diameter=diameter, tol=tol, max_iter=max_iter, init=init
+    )
+    check_values(problem)
+    solved = anneal(choose(problem), problem)
+    info = torch.stack([solved.status.double(), solved.n_iter.double(), solved.marginal_error.double()], -1)
+    warn_unless_converged(info, tol)
+    # A copy, as no output of an operator may be a view of another tensor.
+    return solved.value.clone(), *_filled(solved.potentials, x), info
+
+
+def warn_unless_converged(info: Tensor, tol: float) -> None:
+    """Warn once when an item of info, (B, 3): status, n_iter, marginal_error, did not converge."""
+    bad = info[:, 0] != int(Status.CONVERGED)
+    if bool(bad.any()):
+        count = int(bad.sum())
+        status, _, error = info[bad][0].tolist()
+        which = f"{count} of {len(info)} problems, the first" if len(info) > 1 else "the problem"
+        warnings.warn(
+            f"not converged: {which} with marginal error {error:.2e} and tol {tol:.2e}; "
+            + Status(int(status)).text,
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+
+def _grad(*args: Any) -> Four:
+    x, y, a, b, f, g, f_xx, g_yy, *options, need_x, need_y = args
+    problem = _problem(x, y, a, b, options)
+    verbs = choose(problem)
+    kwargs = {"eps": problem.eps, **problem.ground}
+    debias = problem.debias
+    g_x, g_y = _zeros(x, need_x), _zeros(y, need_y)
+    if need_x:
+        g_x = verbs.grad(x, y, f, g, a, b, **kwargs)
+        if debias:
+            g_x = g_x - verbs.grad(x, x, f_xx, f_xx, a, a, **kwargs)
+    if need_y:
+        g_y = verbs.grad(y, x, g, f, b, a, **kwargs)
+        if debias:
+            g_y = g_y - verbs.grad(y, y, g_yy, g_yy, b, b, **kwargs)
+    rho_x, rho_y = problem.rho
+    g_a, g_b = weight_gradient(f, problem.eps, rho_x), weight_gradient(g, problem.eps, rho_y)
+    if debias:
+        g_a = g_a - weight_gradient(f_xx, problem.eps, rho_x)
+        g_b = g_b - weight_gradient(g_yy, problem.eps, rho_y)
+    else:
+        # The self-terms would cancel these constants.
+        g_a = g_a + problem.eps * (b.sum(-1, keepdim=True) - 1.0)
+        g_b = g_b + problem.eps * (a.sum(-1, keepdim=True) - 1.0)
+    return g_x, g_y, g_a, g_b
+
+
+def _zeros(like: Tensor, needed: bool) -> Tensor:
+    return like if needed else torch.zeros_like(like)
+
+
+def _hvp(*args: Any) -> Four:
+    x, y, a, b, f, g, f_xx, g_yy, u_x, u_y, u_a, u_b, *options = args
+    problem = _problem(x, y, a, b, options)
+    self_terms = (f_xx, g_yy) if problem.debias else (None, None)
+    return tuple(
+        hessian_vector_product(
+            choose(problem), problem, Potentials(f, g, *self_terms), Direction(u_x, u_y, u_a, u_b)
+        )
+    )  # type: ignore[return-value]
+
+
+def _follow(x: Tensor, y: Tensor, a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, ...]:
+    *common, blur, scaling, diameter, groups = options
+    problem = _problem(x, y, a, b, common)
+    check_weights(problem)
+    if groups == 1:
+        return _follow_group(problem, blur, scaling, diameter)
+    # Under vmap each group of items is a call of its own, with a diameter of its own.
+    parts = [
+        _follow_group(_problem(*part, common), blur, scaling, diameter)
+        for part in zip(x.chunk(groups), y.chunk(groups), a.chunk(groups), b.chunk(groups), strict=True)
+    ]
+    return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
+
+
+def _follow_group(
+    problem: Problem, blur: float, scaling: float, diameter: float | None
+) -> tuple[Tensor, ...]:
+    x, y = problem.x, problem.y
+    if diameter is None:
+        diameter = joint_diameter(x, y)
+        # It is finite only when all points are.
+        if not math.isfinite(diameter):
+            check_points(problem)
+    else:
+        check_points(problem)
+    eps_list = geomloss_temperatures(diameter, blur, scaling, problem.p)
+    before, after = follow(choose(problem), problem, eps_list)
+    return geomloss_value(problem, after), *_filled(after, x), *_filled(before, x)
+
+
+def _follow_grad(*args: Any) -> tuple[Tensor, Tensor]:
+    """The gradient in x and y of value and potentials after the last half-step, times their cotangents."""
+    x, y, a, b, f, g, f_xx, g_yy, f_last, g_last, xx_last, yy_last, *rest = args
+    u_value, u_f, u_g, u_xx, u_yy, *options, need_x, need_y = rest
+    problem = _problem(x, y, a, b, options)
+    verbs = choose(problem)
+
+    def gradient(clouds: _Clouds, last: Tensor, u: Tensor | None, sign: float, rho: float) -> Tensor | None:
+        """lam times the mean of dC/dx under each row, times the cotangent of that row's potential."""
+        if u_value is not None:
+            weight = geomloss_slope(clouds[4], last, problem.eps, rho) * (sign * u_value).unsqueeze(-1)
+            u = weight if u is None else u + weight
+        if u is None:
+            return None
+        if rho != math.inf:
+            u = damping(problem.eps, rho) * u
+        return u.unsqueeze(-1) * verbs.grad(*clouds, eps=problem.eps, normalise=True, **problem.ground)
+
+    rho_x, rho_y = problem.rho
+    parts_x: list[Tensor | None] = []
+    parts_y: list[Tensor | None] = []
+    if need_x:
+        parts_x.append(gradient((x, y, f, g, a, b), f_last, u_f, 1.0, rho_x))
+    if need_x and problem.debias:
+        parts_x.append(gradient((x, x, f_xx, f_xx, a, a), xx_last, u_xx, -1.0, rho_x))
+    if need_y:
+        parts_y.append(gradient((y, x, g, f, b, a), g_last, u_g, 1.0, rho_y))
+    if need_y and problem.debias:
+        parts_y.append(gradient((y, y, g_yy, g_yy, b, b), yy_last, u_yy, -1.0, rho_y))
+    return _total(x, parts_x), _total(y, parts_y)
+
+
+def _total(like: Tensor, parts: list[Tensor | None]) -> Tensor:
+    """The sum of the parts that are there; zeros when there is none."""
+    present = [part for part in parts if part is not None]
+    if not present:
+        return torch.zeros_like(like)
+    return present[0] if len(present) == 1 else present[0].add_(present[1])
+
+
+def _fake_potentials(x: Tensor, a: Tensor, b: Tensor, debias: bool) -> Four:
+    absent = x.new_empty(x.shape[0], 0)
+    self_terms = (torch.empty_like(a), torch.empty_like(b)) if debias else (absent, absent.clone())
+    return torch.empty_like(a), torch.empty_like(b), *self_terms
+
+
+def _fake_solve(x: Tensor, y: Tensor, a: Tensor, b: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    debias = rest[4 + Options._fields.index("debias")]
+    info = x.new_empty(x.shape[0], 3, dtype=torch.float64)
+    return x.new_empty(x.shape[0]), *_fake_potentials(x, a, b, debias), info
+
+
+def _fake_follow(x: Tensor, y: Tensor, a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, ...]:
+    debias = options[Options._fields.index("debias")]
+    value = x.new_empty(x.shape[0])
+    return value, *_fake_potentials(x, a, b, debias), *_fake_potentials(x, a, b, debias)
+
+
+def _fake_like_clouds(x: Tensor, y: Tensor, a: Tensor, b: Tensor, *_: Any) -> Four:
+    return torch.empty_like(x), torch.empty_like(y), torch.empty_like(a), torch.empty_like(b)
+
+
+def _fake_follow_grad(x: Tensor, y: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(y)
+
+
+_library: Any = torch.library.Library("otcore", "DEF")  # type: ignore[no-untyped-call]
+for _schema, _implementation, _fake in zip(
+    _SCHEMAS,
+    (_solve, _grad, _hvp, _follow, _follow_grad),
+    (_fake_solve, _fake_like_clouds, _fake_like_clouds, _fake_follow, _fake_follow_grad),
+    strict=True,
+):
+    _name = _schema.partition("(")[0]
+    _library.define(_schema)
+    for _device in ("CPU", "CUDA"):
+        _library.impl(_name, _implementation, _device)
+    torch.library.register_fake(f"otcore::{_name}", cast(Any, _fake), lib=_library)
+
+solve_op = torch.ops.otcore.solve.default
+grad_op = torch.ops.otcore.grad.default
+hvp_op = torch.ops.otcore.hvp.default
+follow_op = torch.ops.otcore.follow.default
+follow_grad_op = torch.ops.otcore.follow_grad.default

@@ -1,0 +1,357 @@
+"""The optimal transport problem handed to the solver, and every check on what the user gave.
+
+Two kinds of checks live here. `make_problem` looks only at shapes, dtypes, devices and options, so that it
+can be traced by `torch.compile` and `torch.vmap`. `check_values` looks at the numbers; the operators of
+`otcore.autograd` call it from their implementation, where the numbers are at hand.
+
+Every error is a ValueError that names the argument, says what it was and what would work.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .solution import Potentials
+
+Cost = int | Callable[[Tensor, Tensor], Tensor]
+Reach = float | Sequence[float | None] | None
+
+DEFAULT_BLUR = 0.05
+_MASS_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
+_SHAPES = "(N, D) and (M, D), or (B, N, D) and (B, M, D)"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Two weighted point clouds and how to compare them: batched, contiguous and already checked.
+
+    Attributes:
+        x, y: points, (B, N, D) and (B, M, D), float32 or float64, on one device.
+        a, b: weights, (B, N) and (B, M).
+        cost: 1 for |x - y|, 2 for |x - y|^2 / 2, or a callable (B, N, D), (B, M, D) -> (B, N, M).
+        eps: temperature, in units of the cost.
+        rho: strengths of the two marginal constraints, in units of the cost; math.inf is an exact constraint.
+        scaling: ratio between successive lengths of the annealing schedule.
+        diameter: first length of that schedule; None for the diagonal of the bounding box.
+        debias: whether the self-terms x-x and y-y are wanted as well.
+        tol: the marginal error at which a solve stops (see `otcore.dual.marginal_error`).
+        max_iter: the most sweeps at the final temperature.
+        init: potentials to start from, instead of annealing.
+        backend: name of the backend, or "auto".
+        p: the exponent that turns lengths into temperatures, eps = blur^p; equals `cost` when that is an
+            integer.
+        floor: for cost 1 only, the cost is sqrt(max(|x - y|^2, floor)), flat below (GeomLoss has 1e-8).
+        weighted: whether a or b was given by the user; weights that were made here need no check.
+    """
+
+    x: Tensor
+    y: Tensor
+    a: Tensor
+    b: Tensor
+    cost: Cost
+    eps: float
+    rho: tuple[float, float] = (math.inf, math.inf)
+    scaling: float = 0.5
+    diameter: float | None = None
+    debias: bool = True
+    tol: float = 1e-2
+    max_iter: int = 2000
+    init: Potentials | None = None
+    backend: str = "auto"
+    p: int = 2
+    floor: float = 0.0
+    weighted: bool = True
+
+    @property
+    def balanced(self) -> bool:
+        """Whether both marginal constraints are exact."""
+        return self.rho[0] == self.rho[1] == math.inf
+
+    @property
+    def ground(self) -> dict[str, Any]:
+        """The ground cost as keyword arguments of the backend verbs; `floor` only where it is used."""
+        return {"cost": self.cost, "floor": self.floor} if self.floor else {"cost": self.cost}
+
+
+def make_problem(
+    x: Tensor,
+    y: Tensor,
+    a: Tensor | None = None,
+    b: Tensor | None = None,
+    *,
+    p: int = 2,
+    blur: float | None = None,
+    eps: float | None = None,
+    reach: Reach = None,
+    scaling: float = 0.5,
+    diameter: float | None = None,
+    cost: Callable[[Tensor, Tensor], Tensor] | None = None,
+    debias: bool = True,
+    tol: float = 1e-2,
+    max_iter: int = 2000,
+    init: Potentials | None = None,
+    backend: str = "auto",
+    floor: float = 0.0,
+) -> Problem:
+    """Check shapes, dtypes, devices and options, and bring the clouds to batched form.
+
+    Half-precision clouds are converted to float32, missing weights are uniform of total mass 1. The arguments
+    are those of `otcore.sinkhorn_divergence`; `floor` is described in `Problem`.
+
+    Raises:
+        ValueError: naming the argument, what it was, and what would work.
+    """
+    _check_clouds(x, y)
+    if p not in (1, 2):
+        raise ValueError(
+            f"p is {p!r}; use 1 (cost |x - y|) or 2 (cost |x - y|^2 / 2), or pass a callable as cost."
+        )
+    if cost is not None and not callable(cost):
+        raise ValueError(
+            f"cost is {cost!r}; use None, or a function of (B, N, D) and (B, M, D) tensors giving (B, N, M)."
+        )
+    if not isinstance(backend, str):
+        raise ValueError(f'backend is {backend!r}; use the name of one, or "auto".')
+    temperature = _temperature(p, blur, eps)
+    weighted = a is not None or b is not None
+    x, y, a, b = _batched(x, y, a, b)
+    return Problem(
+        x=x,
+        y=y,
+        a=a,
+        b=b,
+        cost=p if cost is None else cost,
+        eps=temperature,
+        rho=_strengths(p, reach),
+        scaling=_between_zero_and_one("scaling", scaling),
+        diameter=None if diameter is None else _positive("diameter", diameter),
+        debias=debias,
+        tol=_positive("tol", tol),
+        max_iter=_count("max_iter", max_iter),
+        init=None if init is None else _check_init(init, a, b, debias),
+        backend=backend,
+        p=p,
+        floor=floor,
+        weighted=weighted,
+    )
+
+
+def check_values(problem: Problem) -> None:
+    """Check the numbers of a problem: points finite, weights finite and not negative, masses that match.
+
+    Raises:
+        ValueError: naming the argument, what it was, and what would work.
+    """
+    check_points(problem)
+    check_weights(problem)
+
+
+def check_points(problem: Problem) -> None:
+    """The first half of `check_values`: finite points."""
+    _check_finite("x", problem.x)
+    _check_finite("y", problem.y)
+
+
+def check_weights(problem: Problem) -> None:
+    """The second half of `check_values`: weights finite and not negative, masses that match."""
+    if not problem.weighted:
+        return
+    mass_a, mass_b = _mass("a", problem.a), _mass("b", problem.b)
+    if problem.balanced:
+        gap = abs(mass_a - mass_b)
+        if not (gap <= _MASS_TOLERANCE[problem.x.dtype] * mass_a).all():
+            worst = int(gap.argmax())
+            of = f" in item {worst}" if len(gap) > 1 else ""
+            raise ValueError(
+                f"a has mass {float(mass_a[worst]):.6g} and b has mass {float(mass_b[worst]):.6g}{of}; "
+                "without reach the masses must be equal: divide each by its sum, or pass reach=... for "
+                "unbalanced transport."
+            )
+
+
+def _array(tensor: Tensor) -> Any:
+    """The tensor as a NumPy array where that is free: NumPy is the faster of the two on small arrays."""
+    return tensor.numpy() if tensor.device.type == "cpu" else tensor
+
+
+def _check_finite(name: str, points: Tensor) -> None:
+    # A sum is finite only when all its terms are; it may overflow although they are, hence the second look.
+    if math.isfinite(float(_array(points).sum())) or bool(torch.isfinite(points).all()):
+        return
+    item, row, column = _first(~torch.isfinite(points))
+    raise ValueError(
+        f"{name} has {points[item, row, column].item()} at {_place(points, item, row, column)}; "
+        "all coordinates must be finite."
+    )
+
+
+def _check_clouds(x: Tensor, y: Tensor) -> None:
+    for name, points in (("x", x), ("y", y)):
+        if not isinstance(points, Tensor):
+            raise ValueError(
+                f"{name} is a {type(points).__name__}; use a torch.Tensor (or NumPy arrays throughout)."
+            )
+        if points.dim() not in (2, 3):
+            raise ValueError(f"{name} has shape {tuple(points.shape)}; use {_SHAPES}.")
+        if points.shape[-2] == 0 or points.shape[0] == 0:
+            raise ValueError(
+                f"{name} has shape {tuple(points.shape)}, without a point; give at least one point a cloud."
+            )
+        if not points.is_floating_point():
+            raise ValueError(
+                f"{name} has dtype {points.dtype}; use float32 or float64, for instance {name}.float()."
+            )
+    if x.dim() != y.dim():
+        raise ValueError(f"x has shape {tuple(x.shape)} and y has shape {tuple(y.shape)}; use {_SHAPES}.")
+    if x.shape[-1] != y.shape[-1]:
+        raise ValueError(
+            f"x has {x.shape[-1]} coordinates a point and y has {y.shape[-1]}; both must live in one space."
+        )
+    if x.dim() == 3 and x.shape[0] != y.shape[0]:
+        raise ValueError(
+            f"x has a batch of {x.shape[0]} and y a batch of {y.shape[0]}; expand one to that of the other."
+        )
+    if x.dtype != y.dtype:
+        raise ValueError(
+            f"x has dtype {x.dtype} and y has dtype {y.dtype}; convert one, for instance y.to(x.dtype)."
+        )
+    if x.device != y.device:
+        raise ValueError(f"x is on {x.device} and y on {y.device}; move one, for instance y.to(x.device).")
+
+
+def _batched(
+    x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """All four tensors with a batch dimension, contiguous, in the dtype of the computation."""
+    a = _weights("a", a, "x", x)
+    b = _weights("b", b, "y", y)
+    if x.dim() == 2:
+        x, y, a, b = x.unsqueeze(0), y.unsqueeze(0), a.unsqueeze(0), b.unsqueeze(0)
+    if x.dtype not in (torch.float32, torch.float64):
+        x, y = x.float(), y.float()
+    return x.contiguous(), y.contiguous(), a.contiguous(), b.contiguous()
+
+
+def _weights(name: str, weights: Tensor | None, cloud: str, points: Tensor) -> Tensor:
+    half = points.dtype not in (torch.float32, torch.float64)
+    dtype = torch.float32 if half else points.dtype
+    shape = points.shape[:-1]
+    if weights is None:
+        return torch.full(shape, 1.0 / shape[-1], dtype=dtype, device=points.device)
+    if not isinstance(weights, Tensor):
+        raise ValueError(
+            f"{name} is a {type(weights).__name__}; use a torch.Tensor, or None for uniform weights."
+        )
+    if weights.shape != shape:
+        raise ValueError(
+            f"{name} has shape {tuple(weights.shape)} and {cloud} has shape {tuple(points.shape)}; "
+            f"use {tuple(shape)}."
+        )
+    if weights.dtype != points.dtype and not (half and weights.dtype == torch.float32):
+        raise ValueError(
+            f"{name} has dtype {weights.dtype} and {cloud} has dtype {points.dtype}; convert one, "
+            f"for instance {name}.to({cloud}.dtype)."
+        )
+    if weights.device != points.device:
+        raise ValueError(
+            f"{name} is on {weights.device} and {cloud} on {points.device}; move one, with .to()."
+        )
+    return weights.float() if half else weights
+
+
+def _temperature(p: int, blur: float | None, eps: float | None) -> float:
+    if eps is None:
+        return _positive("blur", DEFAULT_BLUR if blur is None else blur) ** p
+    if blur is not None:
+        raise ValueError(f"blur is {blur!r} and eps is {eps!r}; give one of them (eps = blur^p).")
+    return _positive("eps", eps)
+
+
+def _strengths(p: int, reach: Reach) -> tuple[float, float]:
+    if isinstance(reach, Sequence):
+        if len(reach) != 2:
+            raise ValueError(
+                f"reach is {reach!r}; use None, one length, or a pair of them (None for an exact marginal)."
+            )
+        return _strength(p, reach[0]), _strength(p, reach[1])
+    both = _strength(p, reach)
+    return both, both
+
+
+def _strength(p: int, reach: float | None) -> float:
+    if reach is None or reach == math.inf:
+        return math.inf
+    return _positive("reach", reach) ** p
+
+
+def _positive(name: str, value: float) -> float:
+    # `not value > 0` also catches nan.
+    if isinstance(value, (str, Tensor)) or not value > 0 or value == math.inf:
+        raise ValueError(f"{name} is {value!r}; use a positive, finite number.")
+    return float(value)
+
+
+def _between_zero_and_one(name: str, value: float) -> float:
+    if isinstance(value, (str, Tensor)) or not 0 < value < 1:
+        raise ValueError(f"{name} is {value!r}; use a number between 0 and 1, such as 0.5.")
+    return float(value)
+
+
+def _count(name: str, value: int) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}; use a whole number, at least 1.")
+    return value
+
+
+def _check_init(init: Potentials, a: Tensor, b: Tensor, debias: bool) -> Potentials:
+    batched: list[Tensor | None] = []
+    for name, given, like in zip(Potentials._fields, init, (a, b, a, b), strict=True):
+        if given is None or (not debias and name in ("f_xx", "g_yy")):
+            if debias or name in ("f", "g"):
+                raise ValueError(f"init has no {name}; use a Solution of the same kind (debias={debias}).")
+            batched.append(None)
+            continue
+        if given.numel() != like.numel() or given.shape[-1] != like.shape[-1]:
+            raise ValueError(
+                f"init.{name} has shape {tuple(given.shape)}; use a Solution of clouds of these sizes."
+            )
+        if given.device != like.device:
+            raise ValueError(f"init.{name} is on {given.device}; the clouds are on {like.device}.")
+        batched.append(given.detach().reshape(like.shape).to(like.dtype).contiguous())
+    return Potentials(*batched)  # type: ignore[arg-type]
+
+
+def _mass(name: str, weights: Tensor) -> Any:
+    """The total mass of each item, an array (B,), of weights that are finite and not negative."""
+    array = _array(weights)
+    # NaN fails the comparison as well.
+    if not float(array.min()) >= 0.0:
+        item, index = _first(~(weights >= 0))
+        raise ValueError(
+            f"{name} has {weights[item, index].item()} at {_place(weights, item, index)}; "
+            f"weights must be finite and not negative, for instance {name}.clamp(min=0)."
+        )
+    mass = array.sum(-1)
+    usable = (mass > 0.0) & (mass < math.inf)
+    if not usable.all():
+        worst = usable.tolist().index(False)
+        of = f" in item {worst}" if len(mass) > 1 else ""
+        raise ValueError(
+            f"{name} has mass {float(mass[worst])}{of}; use finite weights, at least one of them positive."
+        )
+    return mass
+
+
+def _first(mask: Tensor) -> list[int]:
+    return [int(i) for i in mask.nonzero()[0]]
+
+
+def _place(tensor: Tensor, item: int, *index: int) -> str:
+    place = ", ".join(str(i) for i in index)
+    return f"[{place}] of item {item}" if len(tensor) > 1 else f"[{place}]"

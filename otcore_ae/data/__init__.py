@@ -1,0 +1,9 @@
+"""Data sets held in memory, and the loader that serves them in a reproducible, resumable order."""
+
+from __future__ import annotations
+
+from otcore_ae.data.digits import DigitsData
+from otcore_ae.data.loader import Batch, ImageSet, InMemoryLoader
+from otcore_ae.data.mnist import MNISTData
+
+__all__ = ["Batch", "DigitsData", "ImageSet", "InMemoryLoader", "MNISTData"]

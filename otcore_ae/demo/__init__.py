@@ -1,0 +1,1 @@
+"""`python -m otcore_ae.demo`: local and global Sinkhorn autoencoders, side by side, on digits."""

@@ -1,0 +1,9 @@
+"""The autoencoders, as Lightning modules."""
+
+from __future__ import annotations
+
+from otcore_ae.models.base import GenerativeAutoencoder, NonFiniteLossError, Step
+from otcore_ae.models.global_sae import MinibatchGlobalSAE
+from otcore_ae.models.sae import SAE
+
+__all__ = ["SAE", "GenerativeAutoencoder", "MinibatchGlobalSAE", "NonFiniteLossError", "Step"]

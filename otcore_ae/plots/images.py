@@ -1,0 +1,84 @@
+"""Grids of images: samples and reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from otcore_ae.plots.style import TEXT_COLOUR
+
+_CELL_INCHES = 0.42
+_TITLE_INCHES = 0.75
+
+
+def samples(
+    images: Mapping[str, Tensor],
+    *,
+    columns: int = 10,
+    title: str = "Decoded samples of the prior",
+    note: str = "",
+) -> Figure:
+    """One grid per system, filled row by row.
+
+    Args:
+        images: (n, 1, s, s) images in [0, 1], by the system's name.
+        columns: images in a row (default 10).
+        title, note: of the whole figure, and what to say below the grids.
+    """
+    rows = max(-(-len(pictures) // columns) for pictures in images.values())
+    width = len(images) * (columns * _CELL_INCHES + 0.5)
+    figure = Figure(figsize=(width, rows * _CELL_INCHES + _TITLE_INCHES + 0.3), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)
+    panels = figure.subplots(1, len(images), squeeze=False)[0]
+    for panel, (name, pictures) in zip(panels, images.items(), strict=True):
+        _show(panel, tile(pictures, columns))
+        panel.set_title(name, fontsize=11, color=TEXT_COLOUR)
+    figure.suptitle(title, fontsize=13, color=TEXT_COLOUR)
+    if note:
+        figure.supxlabel(note, fontsize=9, color=TEXT_COLOUR)
+    return figure
+
+
+def reconstructions(
+    originals: Tensor, decoded: Mapping[str, Tensor], *, title: str = "Test images and their reconstructions"
+) -> Figure:
+    """Originals in the first row, each system's reconstructions of them below.
+
+    Args:
+        originals: (n, 1, s, s) images in [0, 1].
+        decoded: as many images, by the system's name.
+        title: of the whole figure.
+    """
+    rows = {"original": originals, **decoded}
+    figure = Figure(
+        figsize=(len(originals) * _CELL_INCHES + 1.9, len(rows) * (_CELL_INCHES + 0.08) + 0.5),
+        layout="constrained",
+    )
+    panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for panel, (name, pictures) in zip(panels, rows.items(), strict=True):
+        _show(panel, tile(pictures, len(originals)))
+        panel.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10, color=TEXT_COLOUR)
+    figure.suptitle(title, fontsize=13, color=TEXT_COLOUR)
+    return figure
+
+
+def tile(images: Tensor, columns: int, gap: int = 1) -> Tensor:
+    """Images (n, 1, s, s) in one (h, w) picture, row by row, `gap` pixels apart; what is empty is NaN."""
+    pictures = images.detach().cpu().squeeze(1)
+    n, height, width = pictures.shape
+    rows = -(-n // columns)
+    canvas = torch.full((rows * (height + gap) - gap, columns * (width + gap) - gap), torch.nan)
+    for k, picture in enumerate(pictures):
+        top, left = (k // columns) * (height + gap), (k % columns) * (width + gap)
+        canvas[top : top + height, left : left + width] = picture
+    return canvas
+
+
+def _show(panel: Axes, picture: Tensor) -> None:
+    panel.imshow(picture.numpy(), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    panel.set(xticks=[], yticks=[])
+    panel.spines[:].set_visible(False)

@@ -1,0 +1,77 @@
+"""Latent points over the prior."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from torch import Tensor
+
+from otcore_ae.plots.style import CLASS_COLOURS, PRIOR_COLOUR, TEXT_COLOUR
+
+_MOST_GLYPHS = 600
+
+
+def latent_points(
+    clouds: Mapping[str, tuple[Tensor, Tensor]],
+    prior_sample: Tensor,
+    *,
+    title: str = "Latent points over the prior",
+) -> Figure:
+    """One panel per system: its points in the plane, coloured by label, over a sample of the prior in grey.
+
+    Up to 600 points are drawn as the digits they stand for, more as dots.
+
+    Args:
+        clouds: (n, 2) points and (n,) labels in 0..9, by the system's name.
+        prior_sample: (m, 2) points.
+        title: of the whole figure.
+    """
+    figure = Figure(figsize=(5.2 * len(clouds), 5.9), layout="constrained")
+    panels = figure.subplots(1, len(clouds), squeeze=False, sharex=True, sharey=True)[0]
+    reach = max(float(points.abs().max()) for points in [prior_sample, *(z for z, _ in clouds.values())])
+    for panel, (name, (points, labels)) in zip(panels, clouds.items(), strict=True):
+        _scatter(panel, points.cpu(), labels.cpu(), prior_sample.cpu())
+        panel.set_title(f"{name}, {len(points)} images", fontsize=11, color=TEXT_COLOUR)
+        panel.set(xlim=(-1.03 * reach, 1.03 * reach), ylim=(-1.03 * reach, 1.03 * reach), aspect="equal")
+        panel.tick_params(labelsize=8, colors=TEXT_COLOUR)
+        panel.spines[:].set_color(PRIOR_COLOUR)
+    figure.suptitle(title, fontsize=13, color=TEXT_COLOUR)
+    figure.legend(
+        handles=[*_keys(), _key(PRIOR_COLOUR, "prior")],
+        loc="outside lower center",
+        ncols=11,
+        frameon=False,
+        fontsize=9,
+    )
+    return figure
+
+
+def _scatter(panel: Axes, points: Tensor, labels: Tensor, prior_sample: Tensor) -> None:
+    panel.scatter(prior_sample[:, 0], prior_sample[:, 1], s=4, color=PRIOR_COLOUR, linewidths=0, zorder=1)
+    if len(points) > _MOST_GLYPHS:
+        colours = [CLASS_COLOURS[int(label) % len(CLASS_COLOURS)] for label in labels]
+        size = max(1.5, 20 * math.sqrt(_MOST_GLYPHS / len(points)))
+        panel.scatter(points[:, 0], points[:, 1], s=size, c=colours, alpha=0.85, linewidths=0, zorder=2)
+        return
+    for digit, colour in enumerate(CLASS_COLOURS):
+        chosen = points[labels == digit]
+        panel.scatter(
+            chosen[:, 0], chosen[:, 1], s=34, marker=f"${digit}$", color=colour, linewidths=0.3, zorder=2
+        )
+
+
+def _keys() -> list[Line2D]:
+    return [
+        _key(colour, f"digit {digit}" if digit == 0 else str(digit))
+        for digit, colour in enumerate(CLASS_COLOURS)
+    ]
+
+
+def _key(colour: str, label: str) -> Line2D:
+    return Line2D(
+        [], [], linestyle="", marker="o", markersize=7, markeredgewidth=0, color=colour, label=label
+    )

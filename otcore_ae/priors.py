@@ -1,0 +1,157 @@
+"""Priors: what the latent points should be distributed as.
+
+A prior is any callable `(n, generator) -> (n, d)` float32 tensor on the CPU. The ones here also carry
+metadata: `name`, `dim` and, where the plane falls into parts that can be told apart, `sectors`, which the
+clustering and coverage metrics use.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Generator, Tensor
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """A distribution on the latent space that can be sampled.
+
+    Calling it with `n` and a CPU generator (None: the global one) returns an (n, d) tensor.
+    """
+
+    def __call__(self, n: int, generator: Generator | None = None) -> Tensor: ...
+
+
+class Sectors(Protocol):
+    """A partition of the latent space into `count` parts, each with a map onto the unit square."""
+
+    @property
+    def count(self) -> int: ...
+
+    def assign(self, points: Tensor) -> Tensor:
+        """The part each of the (n, d) points lies in, (n,) int64."""
+        ...
+
+    def to_square(self, points: Tensor, sector: int) -> Tensor:
+        """Map (n, d) points by the part's distribution function; uniform on [0, 1]^2 for a perfect match."""
+        ...
+
+
+@dataclass(frozen=True)
+class PetalSectors:
+    """The `petals` equal angular sectors of `Flower`, each bisected by its petal's axis.
+
+    Sector of an angle t: floor((floor(petals t / pi) + 1) / 2) mod petals (Csiszarik et al., Global Sinkhorn
+    Autoencoder, "cluster matching").
+    """
+
+    petals: int
+    radius: float
+    spread: tuple[float, float]
+
+    @property
+    def count(self) -> int:
+        return self.petals
+
+    def assign(self, points: Tensor) -> Tensor:
+        angle = torch.remainder(torch.atan2(points[:, 1], points[:, 0]), 2 * math.pi)
+        half_sector = torch.floor(angle * (self.petals / math.pi)).long()
+        return (half_sector + 1).div(2, rounding_mode="floor") % self.petals
+
+    def to_square(self, points: Tensor, sector: int) -> Tensor:
+        angle = 2 * math.pi * sector / self.petals
+        cos, sin = math.cos(angle), math.sin(angle)
+        along = (cos * points[:, 0] + sin * points[:, 1] - self.radius) / self.spread[0]
+        across = (cos * points[:, 1] - sin * points[:, 0]) / self.spread[1]
+        square: Tensor = torch.special.ndtr(torch.stack([along, across], dim=1))
+        return square
+
+
+@dataclass(frozen=True)
+class Flower:
+    """Equal Gaussians arranged as the petals of a flower, in the plane.
+
+    Petal i has the centre radius (cos t, sin t), t = 2 pi i / petals, and standard deviation `spread[0]`
+    along its axis, `spread[1]` across it. The defaults are the prior of the Global Sinkhorn Autoencoder paper
+    (Figure 1).
+
+    Args:
+        petals: number of Gaussians (default 10).
+        radius: distance of their centres from the origin (default 3).
+        spread: standard deviations along and across a petal's axis (default (1, 0.1)).
+        stratified: sample k has the petal k mod petals, so every petal gets n / petals points (default);
+            otherwise petals are drawn independently.
+    """
+
+    petals: int = 10
+    radius: float = 3.0
+    spread: tuple[float, float] = (1.0, 0.1)
+    stratified: bool = True
+
+    @property
+    def name(self) -> str:
+        return "flower"
+
+    @property
+    def dim(self) -> int:
+        return 2
+
+    @property
+    def sectors(self) -> PetalSectors:
+        return PetalSectors(self.petals, self.radius, self.spread)
+
+    def petal_of(self, n: int) -> Tensor:
+        """The petal of each of n stratified samples, (n,) int64."""
+        return torch.arange(n) % self.petals
+
+    def __call__(self, n: int, generator: Generator | None = None) -> Tensor:
+        petal = self.petal_of(n) if self.stratified else torch.randint(self.petals, (n,), generator=generator)
+        angle = petal * (2 * math.pi / self.petals)
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        noise = torch.randn(n, 2, generator=generator)
+        along = self.radius + self.spread[0] * noise[:, 0]
+        across = self.spread[1] * noise[:, 1]
+        return torch.stack([cos * along - sin * across, sin * along + cos * across], dim=1)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """The standard normal distribution N(0, I) on R^dim (default: the plane)."""
+
+    dim: int = 2
+    sectors: None = None
+
+    @property
+    def name(self) -> str:
+        return "normal"
+
+    def __call__(self, n: int, generator: Generator | None = None) -> Tensor:
+        return torch.randn(n, self.dim, generator=generator)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """The uniform distribution on [-1, 1]^dim (default: the plane)."""
+
+    dim: int = 2
+    sectors: None = None
+
+    @property
+    def name(self) -> str:
+        return "uniform"
+
+    def __call__(self, n: int, generator: Generator | None = None) -> Tensor:
+        return 2 * torch.rand(n, self.dim, generator=generator) - 1
+
+
+def prior_name(prior: Prior) -> str:
+    """A word for the prior: its `name`, or what the callable is called."""
+    return str(getattr(prior, "name", None) or getattr(prior, "__name__", type(prior).__name__))
+
+
+def sectors_of(prior: Prior) -> Sectors | None:
+    """The prior's `sectors`, or None where it has none."""
+    return getattr(prior, "sectors", None)

@@ -1,0 +1,35 @@
+"""Second derivatives: their blocks of rows, and what happens when conjugate gradients do not converge.
+
+That they are right is checked by `gradgradcheck` in test_autograd.py.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import otcore
+from otcore import implicit
+from tests.problems import cloud
+from tests.tolerance import assert_solved
+
+
+def hessian_product(p: int = 2, reach: float | None = None) -> torch.Tensor:
+    x, y = cloud(12, 2, 0).requires_grad_(), cloud(9, 2, 1)
+    value = otcore.sinkhorn_divergence(x, y, p=p, blur=0.3, reach=reach, tol=1e-12)
+    (gradient,) = torch.autograd.grad(value, x, create_graph=True)
+    (product,) = torch.autograd.grad((gradient * cloud(12, 2, 5)).sum(), x)
+    return product
+
+
+@pytest.mark.parametrize(("p", "reach"), [(1, None), (2, None), (2, 0.5)])
+def test_blocks_of_rows_change_nothing(p: int, reach: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = hessian_product(p, reach)
+    monkeypatch.setattr(implicit, "_BLOCK_ENTRIES", 5 * 9 * 2)
+    assert_solved(hessian_product(p, reach), whole)
+
+
+def test_unconverged_conjugate_gradients_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(implicit, "_CG_MAX_ITER", 1)
+    with pytest.warns(otcore.ConvergenceWarning, match="conjugate gradients stopped after 1 steps"):
+        hessian_product()

@@ -1,0 +1,94 @@
+"""Training: the losses fall, terms have names and weights, and a broken term is named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from otcore_ae import SAE, Flower, MinibatchGlobalSAE, Normal
+from otcore_ae.history import History
+from otcore_ae.models import NonFiniteLossError, Step
+
+MODELS = [SAE, MinibatchGlobalSAE]
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_short_training_lowers_both_terms(kind, tiny_model, tiny_data, trainer) -> None:
+    model, history = tiny_model(kind, learning_rate=5e-3), History()
+    trainer(max_epochs=12, callbacks=[history]).fit(model, tiny_data())
+    for name in ("train/reconstruction", "train/latent", "train/loss", "val/global_ot", "val/reconstruction"):
+        curve = history.curves[name]
+        assert curve.epochs == list(range(1, 13))
+        assert curve.values[-1] < 0.8 * curve.values[0], name
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_loss_is_the_weighted_sum_of_the_logged_terms(kind, tiny_model, tiny_data, trainer) -> None:
+    def size(step: Step) -> torch.Tensor:
+        return step.latents.square().mean()
+
+    model = tiny_model(kind, latent_weight=0.3, extra_terms={"size": size}, weights={"size": 0.25})
+    history = History()
+    trainer(max_epochs=1, callbacks=[history]).fit(model, tiny_data())
+    logged = {name: curve.values[0] for name, curve in history.curves.items()}
+    expected = logged["train/reconstruction"] + 0.3 * logged["train/latent"] + 0.25 * logged["train/size"]
+    assert logged["train/loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("cloud_size", "weight"), [(None, 60 / 600), (30, 30 / 600), (500, 60 / 600)])
+def test_the_global_weight_follows_the_cloud(cloud_size, weight, tiny_model, tiny_data, trainer) -> None:
+    model = tiny_model(MinibatchGlobalSAE, cloud_size=cloud_size)
+    trainer(max_steps=1).fit(model, tiny_data())
+    assert model.weight_of("latent") == pytest.approx(weight)
+
+
+def test_published_weights(tiny_model) -> None:
+    assert tiny_model(SAE).weight_of("latent") == 0.1
+    assert tiny_model(SAE).weight_of("reconstruction") == 1
+
+
+def test_a_term_that_is_not_finite_is_named(tiny_model, tiny_data, trainer) -> None:
+    model = tiny_model(SAE, extra_terms={"sly": lambda step: step.latents.sum() * float("nan")})
+    with pytest.raises(NonFiniteLossError, match=r"epoch 0, step 0: .*sly = nan"):
+        trainer(max_epochs=1).fit(model, tiny_data())
+
+
+def test_a_weight_without_a_term_is_refused(tiny_model, tiny_data, trainer) -> None:
+    model = tiny_model(SAE, weights={"sparsity": 1.0})
+    with pytest.raises(ValueError, match=r"unknown terms \['sparsity'\]; the terms are \['latent', 'recon"):
+        trainer(max_epochs=1).fit(model, tiny_data())
+
+
+def test_the_global_model_needs_all_images(tiny_model, tiny_data, trainer) -> None:
+    data = tiny_data()
+    data.setup()
+    batches = list(data.train_dataloader())
+    with pytest.raises(ValueError, match=r"train_dataloader\.data\.images, which list lacks"):
+        trainer(max_epochs=1).fit(tiny_model(MinibatchGlobalSAE), batches)
+
+
+def test_the_cloud_is_encoded_as_in_evaluation(tiny_model, tiny_data, trainer) -> None:
+    model = tiny_model(MinibatchGlobalSAE)
+    norm = torch.nn.BatchNorm1d(2)
+    model.encoder.append(norm)
+    trainer(max_epochs=1).fit(model, tiny_data())
+    assert norm.num_batches_tracked == 3
+
+
+def test_test_metrics_and_samples(tiny_model, tiny_data, trainer) -> None:
+    model = tiny_model(SAE, prior=Normal())
+    (metrics,) = trainer().test(model, tiny_data(), verbose=False)
+    assert set(metrics) == {"test/reconstruction", "test/global_ot", "test/local_clustering"}
+    images = model.sample(6, torch.Generator().manual_seed(0))
+    assert images.shape == (6, 1, 4, 4)
+    assert torch.equal(images, model.sample(6, torch.Generator().manual_seed(0)))
+
+
+def test_same_seed_same_weights(tiny_model, tiny_data, trainer) -> None:
+    def run(seed: int) -> torch.Tensor:
+        model = tiny_model(SAE, seed=seed, prior=Flower(stratified=False))
+        trainer(max_epochs=2).fit(model, tiny_data())
+        return torch.nn.utils.parameters_to_vector(model.parameters())
+
+    assert torch.equal(run(0), run(0))
+    assert not torch.equal(run(0), run(1))

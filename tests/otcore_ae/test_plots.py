@@ -1,0 +1,56 @@
+"""The pictures hold what they were given."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from otcore_ae import Flower, plots
+from otcore_ae.history import Curve
+from otcore_ae.plots.images import tile
+
+NAMES = ["local", "global"]
+
+
+def test_tiles_stand_where_they_should() -> None:
+    images = torch.rand(5, 1, 3, 4)
+    canvas = tile(images, columns=2)
+    assert canvas.shape == (3 * 3 + 2, 2 * 4 + 1)
+    assert torch.equal(canvas[:3, 5:], images[1, 0])
+    assert torch.equal(canvas[8:, :4], images[4, 0])
+    assert canvas[3].isnan().all()
+    assert canvas[8:, 5:].isnan().all()
+
+
+@pytest.mark.parametrize("n", [50, 1000])
+def test_latent_points_draws_every_point(n: int) -> None:
+    prior = Flower()
+    clouds = {name: (prior(n), torch.arange(n) % 10) for name in NAMES}
+    figure = plots.latent_points(clouds, prior(70))
+    for axis, name in zip(figure.axes, NAMES, strict=True):
+        assert name in axis.get_title()
+        assert sum(len(points.get_offsets()) for points in axis.collections) == n + 70
+        assert axis.get_aspect() == 1
+
+
+def test_image_grids_have_a_panel_per_system() -> None:
+    images = {name: torch.rand(20, 1, 8, 8) for name in NAMES}
+    assert len(plots.samples(images, columns=5, note="note").axes) == 2
+    assert [axis.get_ylabel() for axis in plots.reconstructions(images["local"], images).axes] == [
+        "original",
+        *NAMES,
+    ]
+
+
+def test_curves_show_values_and_levels() -> None:
+    curves = {name: {"train/latent": Curve([1, 2], [0.5, 0.25])} for name in NAMES}
+    levels = {"train/latent": [plots.Level(0.1, "floor", "local")]}
+    (axis,) = plots.loss_curves(curves, {"train/latent": "latent term"}, levels=levels).axes
+    drawn = [list(line.get_ydata()) for line in axis.lines]
+    assert drawn == [[0.5, 0.25], [0.5, 0.25], [0.1, 0.1]]
+    assert axis.get_yscale() == "log"
+
+
+def test_png_content() -> None:
+    figure = plots.samples({"one": torch.rand(4, 1, 8, 8)}, columns=2)
+    assert plots.png(figure).startswith(b"\x89PNG\r\n\x1a\n")

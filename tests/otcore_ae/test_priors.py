@@ -1,0 +1,96 @@
+"""Priors against their moments, their sectors against geometry."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy.stats import kstest
+
+from otcore_ae.priors import Flower, Normal, Prior, Uniform, prior_name, sectors_of
+
+PRIORS = [Flower(), Flower(stratified=False), Normal(dim=3), Uniform(dim=3)]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("prior", PRIORS, ids=repr)
+def test_a_prior_is_a_function_of_the_generator(prior: Prior) -> None:
+    assert torch.equal(prior(50, generator()), prior(50, generator()))
+    assert not torch.equal(prior(50, generator()), prior(50, generator(1)))
+    assert prior(7, generator()).dtype == torch.float32
+    assert isinstance(prior, Prior)
+
+
+@pytest.mark.parametrize("petal", range(10))
+def test_each_petal_has_the_published_mean_and_covariance(petal: int) -> None:
+    points = Flower()(200_000, generator())[petal::10].double()
+    cos, sin = math.cos(2 * math.pi * petal / 10), math.sin(2 * math.pi * petal / 10)
+    expected = torch.tensor(
+        [
+            [cos**2 + sin**2 / 100, cos * sin * (1 - 1 / 100)],
+            [cos * sin * (1 - 1 / 100), sin**2 + cos**2 / 100],
+        ],
+        dtype=torch.double,
+    )
+    deviation = 1 / math.sqrt(len(points))
+    assert (points.mean(0) - torch.tensor([3 * cos, 3 * sin])).abs().max() < 4 * deviation
+    assert (points.T.cov() - expected).abs().max() < 6 * deviation
+
+
+@pytest.mark.parametrize("n", [100, 103])
+def test_stratified_petals_differ_by_at_most_one_point(n: int) -> None:
+    counts = torch.bincount(Flower().petal_of(n), minlength=10)
+    assert counts.sum() == n
+    assert counts.max() - counts.min() <= 1
+
+
+def test_independent_petals_have_binomial_counts() -> None:
+    prior = Flower(spread=(0.1, 0.01), stratified=False)
+    counts = torch.bincount(prior.sectors.assign(prior(10_000, generator())), minlength=10)
+    assert counts.max() > counts.min() + 1
+    assert (counts - 1000).abs().max() < 5 * math.sqrt(10_000 * 0.1 * 0.9)
+
+
+def test_normal_and_uniform_moments() -> None:
+    normal, uniform = Normal(2)(100_000, generator()), Uniform(2)(100_000, generator())
+    assert normal.mean(0).abs().max() < 0.02
+    assert (normal.T.cov() - torch.eye(2)).abs().max() < 0.03
+    assert uniform.abs().max() <= 1
+    assert (uniform.T.cov() - torch.eye(2) / 3).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("petals", [2, 5, 10])
+def test_sectors_are_the_nearest_petal_axes(petals: int) -> None:
+    flower = Flower(petals=petals)
+    points = Normal(2)(5000, generator())
+    axes = torch.tensor([2 * math.pi * j / petals for j in range(petals)])
+    nearest = (points @ torch.stack([axes.cos(), axes.sin()])).argmax(1)
+    assert torch.equal(flower.sectors.assign(points), nearest)
+
+
+@pytest.mark.parametrize("petal", [0, 3, 9])
+def test_a_petal_is_uniform_on_its_square(petal: int) -> None:
+    flower = Flower()
+    square = flower.sectors.to_square(flower(20_000, generator())[petal::10], petal)
+    for coordinate in square.T:
+        assert kstest(coordinate.numpy(), "uniform").pvalue > 1e-3
+    assert square.T.corrcoef()[0, 1].abs() < 0.1
+
+
+def test_metadata() -> None:
+    def spiral(n: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        return torch.zeros(n, 2)
+
+    assert [prior_name(prior) for prior in (Flower(), Normal(), Uniform(), spiral)] == [
+        "flower",
+        "normal",
+        "uniform",
+        "spiral",
+    ]
+    assert sectors_of(Flower()).count == 10
+    assert sectors_of(Normal()) is None
+    assert sectors_of(spiral) is None
