@@ -26,7 +26,7 @@ T* at(Address address) {
 // A batch of pairs of clouds: points and weights concatenated, item i in rows [splits[i], splits[i + 1]).
 struct Batch {
   bool wide;  // double, else float
-  Address x, y, a, b;
+  Address x, y, a, b;  // a, b 0: uniform weights of mass 1, unrounded
   Splits n, m;
   int d, p;
   double floor;
@@ -54,8 +54,8 @@ std::vector<Item<T>> items(const Batch& batch) {
   for (long i = 0; i < batch.count(); i++) {
     Item<T>& item = out[i];
     item = {};
-    item.x = at<T>(batch.x) + batch.n[i] * batch.d, item.a = at<T>(batch.a) + batch.n[i];
-    item.y = at<T>(batch.y) + batch.m[i] * batch.d, item.b = at<T>(batch.b) + batch.m[i];
+    item.x = at<T>(batch.x) + batch.n[i] * batch.d, item.a = batch.a ? at<T>(batch.a) + batch.n[i] : nullptr;
+    item.y = at<T>(batch.y) + batch.m[i] * batch.d, item.b = batch.b ? at<T>(batch.b) + batch.m[i] : nullptr;
     item.n = batch.n[i + 1] - batch.n[i], item.m = batch.m[i + 1] - batch.m[i];
   }
   return out;

@@ -42,8 +42,10 @@ class Transport:
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """S(x, y) of an (n, d) and an (m, d) cloud with equal weights: a differentiable scalar."""
         if self.schedule == "geomloss":
-            return SamplesLoss(loss="sinkhorn", p=2, blur=self.blur, scaling=self.scaling)(x, y)
-        return self._solve(x, y)
+            value: Tensor = SamplesLoss(loss="sinkhorn", p=2, blur=self.blur, scaling=self.scaling)(x, y)
+        else:
+            value = self._solve(x, y)
+        return value
 
     def warm(self, x: Tensor, y: Tensor, init: Potentials | None) -> tuple[Tensor, Potentials]:
         """S(x, y), started from the potentials of an earlier solve, and the potentials it ends at.

@@ -54,7 +54,9 @@ Cloud::Cloud(const T* x, const T* a, long n, int d, bool sort, const double* ori
   }
   centre.assign(d, 0);
   weights.resize(n);
-  for (long i = 0; i < n; i++) weights[i] = static_cast<double>(a[order[i]]);
+  for (long i = 0; i < n; i++) weights[i] = a ? static_cast<double>(a[order[i]]) : 1.0 / static_cast<double>(n);
+  const double largest = *std::max_element(weights.begin(), weights.end());
+  heaviest = largest > 0 ? largest : 1;
   mass = std::accumulate(weights.begin(), weights.end(), 0.0);
   for (long i = 0; i < n && !origin; i++) {
     const double share = mass > 0 ? weights[i] / mass : 1.0 / static_cast<double>(n);
@@ -102,7 +104,7 @@ void Scaled<T>::scale(double k, int p, bool framed) {
   k_ = k;
   if (weight_.empty()) {
     weight_.assign(padded, T(0));
-    for (long i = 0; i < c.n; i++) weight_[i] = static_cast<T>(c.weights[i]);
+    for (long i = 0; i < c.n; i++) weight_[i] = static_cast<T>(c.weights[i] / c.heaviest);
     u_.resize(padded * c.d), half_.resize(padded), h_.resize(padded), flat_.resize(padded);
     frame_.resize(c.tiles * c.d), lo_.resize(c.tiles * c.d), hi_.resize(c.tiles * c.d);
     radius_.resize(c.tiles), top_.resize(c.tiles);
@@ -145,13 +147,15 @@ void Scaled<T>::scale(double k, int p, bool framed) {
 }
 
 template <class T>
-void Scaled<T>::potential(const double* f, const double* linear) {
+void Scaled<T>::potential(const double* f, const double* linear, bool skip_massless) {
   const Cloud& c = *cloud_;
   for (long t = 0; t < c.tiles; t++) {
     const long first = t * kTile, count = std::min<long>(kTile, c.n - first);
     double *h = &h_[first], top = -1e300;
     for (long r = 0; r < count; r++) h[r] = k_ * (linear ? f[first + r] - linear[first + r] : f[first + r]);
     for (long r = count; r < kTile; r++) h[r] = kPadding;
+    for (long r = 0; skip_massless && r < count; r++)
+      if (!(c.weights[first + r] > 0)) h[r] = kPadding;
     for (int r = 0; r < kTile; r++) {
       top = h[r] > top ? h[r] : top;
       flat_[first + r] = static_cast<T>(h[r] - half_[first + r]);

@@ -18,9 +18,10 @@ struct Cloud {
   std::vector<double> lo, hi;   // [d][tiles] bounding boxes
   std::vector<double> weights;  // [n] in order
   double mass = 0;
-  double extent = 0;  // the largest distance from the centre
+  double heaviest = 1; // the largest weight (1 where all are zero): kernels see weights in this unit
+  double extent = 0;   // the largest distance from the centre
 
-  // `origin`: the centre to take instead of the mean.
+  // `a` null: 1 / n each, unrounded. `origin`: the centre to take instead of the mean.
   template <class T>
   Cloud(const T* x, const T* a, long n, int d, bool sort, const double* origin = nullptr);
 
@@ -38,8 +39,9 @@ class Scaled {
   explicit Scaled(const Cloud& cloud) : cloud_(&cloud) {}
   // k: log2(e) / eps. Frames are the tiles' own when `framed`.
   void scale(double k, int p, bool framed);
-  // The potential in place order, less `linear` (null: nothing).
-  void potential(const double* f, const double* linear);
+  // The potential in place order, less `linear` (null: nothing). `skip_massless` keeps points without weight out
+  // of sums altogether, where their logits would otherwise set the scale.
+  void potential(const double* f, const double* linear, bool skip_massless = false);
   const Side<T>& side() const { return side_; }
   double k() const { return k_; }
 

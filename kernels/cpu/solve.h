@@ -26,7 +26,7 @@ enum Status { kConverged = 0, kMaxIter = 1, kNotFinite = 2, kInterrupted = 3 };
 // One problem of a batch. Potentials in the caller's order, null where not wanted.
 template <class T>
 struct Item {
-  const T *x, *y, *a, *b;
+  const T *x, *y, *a, *b;  // weights null: uniform, of mass 1
   long n, m;
   double *f, *g, *f_xx, *g_yy;
   double *f_after, *g_after, *f_xx_after, *g_yy_after;  // follow

@@ -154,9 +154,11 @@ void Term<T>::sums(Term* const* terms, int count, int threads) {
 template <class T>
 void Term<T>::repair(int threads) {
   r.resize(x_->n);
+  for (double& v : r) v *= y_->heaviest;
   repair_side(r, log_r, false, threads);
   if (same_) return;
   c.resize(y_->n);
+  for (double& v : c) v *= x_->heaviest;
   repair_side(c, log_c, true, threads);
 }
 
@@ -216,7 +218,7 @@ void Term<T>::log_sums_at(const double* points, long count, bool transpose, int 
   const double k = kLog2e / eps_;
   Scaled<double> scaled(other);
   scaled.scale(k, cost_.p, false);
-  scaled.potential(potential.data(), linear.empty() ? nullptr : linear.data());
+  scaled.potential(potential.data(), linear.empty() ? nullptr : linear.data(), true);
   const Pair<double> pair{nullptr, &scaled.side(), cost_.p, false, false, cost_.floor * k * k, 0};
   const double factor = cost_.p == 2 ? std::sqrt(k) : k;
   constexpr long kRowsPerTask = 16;
@@ -227,7 +229,7 @@ void Term<T>::log_sums_at(const double* points, long count, bool transpose, int 
     for (long i = 0; i < rows; i++)
       for (int a = 0; a < other.d; a++) u[a * rows + i] = factor * points[(first + i) * other.d + a];
     isa().softmin(pair, u.data(), rows, out + first);
-    for (long i = 0; i < rows; i++) out[first + i] *= kLn2;
+    for (long i = 0; i < rows; i++) out[first + i] = out[first + i] * kLn2 + std::log(other.heaviest);
   });
 }
 
@@ -241,7 +243,7 @@ void Term<T>::grad_pass(int threads, std::vector<double>& out) {
     const long first = tiles * h / blocks, last = tiles * (h + 1) / blocks;
     verbs(T()).grad(pair(), first, last, r.data() + first * kTile, out.data() + first * kTile * x_->d);
   });
-  r.resize(x_->n), out.resize(x_->n * x_->d);
+  in_unit_mass(out, x_->d);
 }
 
 template <class T>
@@ -283,7 +285,15 @@ void Term<T>::apply(const double* v, int width, int threads, std::vector<double>
     verbs(T()).apply(pair(), first, last, packed.data(), width, r.data() + first * kTile,
                      out.data() + first * kTile * width);
   });
+  in_unit_mass(out, width);
+}
+
+// Row sums as the kernels left them, padding dropped, in the caller's unit of mass.
+template <class T>
+void Term<T>::in_unit_mass(std::vector<double>& out, int width) {
   r.resize(x_->n), out.resize(x_->n * width);
+  for (double& v : r) v *= y_->heaviest;
+  for (double& v : out) v *= y_->heaviest;
 }
 
 template class Term<float>;

@@ -74,6 +74,7 @@ class Term {
   std::vector<long> out_of_range(const std::vector<double>& sums) const;
   std::vector<double> softmin_at(const std::vector<long>& places, bool transpose, int threads) const;
   void grad_pass(int threads, std::vector<double>& out);
+  void in_unit_mass(std::vector<double>& out, int width);
 
   const Cloud *x_, *y_;
   Cost cost_;

@@ -1,8 +1,8 @@
 """The compiled CPU kernels: named costs, float32 and float64, points and weights on the CPU.
 
 The kernels work on the clouds in linear memory, at most one exponential a pair; potentials and results pass
-in float64. They use `torch.get_num_threads()` threads of their own pool and give the same bits for every number
-of threads.
+in float64. They use `torch.get_num_threads()` threads of their own pool, and every number of threads gives the
+same bits.
 """
 
 from __future__ import annotations
@@ -28,6 +28,14 @@ def _batch(x: Tensor, y: Tensor, a: Tensor, b: Tensor, cost: Cost, floor: float)
     threads = torch.get_num_threads()
     where = x.data_ptr(), y.data_ptr(), a.data_ptr(), b.data_ptr()
     return _core.Batch(wide, *where, n_splits, m_splits, d, cost, floor, threads)
+
+
+def _problem_batch(q: Problem) -> _core.Batch:
+    """As `_batch`; weights that the user did not give are 1/N and 1/M in full precision."""
+    if q.weighted:
+        return _batch(q.x, q.y, q.a, q.b, q.cost, q.floor)
+    absent = torch.empty(0)
+    return _batch(q.x, q.y, absent, absent, q.cost, q.floor)
 
 
 def _wide(t: Tensor) -> Tensor:
@@ -136,7 +144,7 @@ class Cpu:
         potentials = _start(q)
         info = torch.empty(len(q.x), 4, dtype=torch.float64)
         _core.anneal(
-            _batch(q.x, q.y, q.a, q.b, q.cost, q.floor),
+            _problem_batch(q),
             q.eps,
             *q.rho,
             q.scaling,
@@ -155,7 +163,7 @@ class Cpu:
         """`otcore.solver.follow` in one call."""
         q = problem
         before, after = _start(q), _start(q)
-        batch = _batch(q.x, q.y, q.a, q.b, q.cost, q.floor)
+        batch = _problem_batch(q)
         _core.follow(batch, eps_list, *q.rho, q.debias, _addresses(before), _addresses(after))
         return _narrow(before, q), _narrow(after, q)
 

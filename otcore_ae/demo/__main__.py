@@ -11,6 +11,7 @@ from pathlib import Path
 from otcore_ae.artifacts import OutputError, prepare_folder
 
 PROGRAM = "python -m otcore_ae.demo"
+EXIT_MISSING = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
@@ -38,7 +39,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo; 0, or 2 for a folder that cannot be written, or 130 after Ctrl-C."""
+    """Run the demo: 0, 1 where a package is missing, 2 for an unwritable folder, 130 after Ctrl-C."""
     arguments = parse(argv)
     existed = arguments.output.exists()
     try:
@@ -49,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OutputError as error:
         print(f"{PROGRAM}: {error} with --output", file=sys.stderr)
         return EXIT_USAGE
+    except ModuleNotFoundError as error:
+        print(f"{PROGRAM}: {error.name} is not installed; pip install 'otcore[ae]'", file=sys.stderr)
+        return EXIT_MISSING
     except KeyboardInterrupt:
         if not existed:
             _remove_if_empty(arguments.output)

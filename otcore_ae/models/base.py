@@ -84,11 +84,13 @@ class GenerativeAutoencoder(L.LightningModule):
 
     def encode(self, images: Tensor) -> Tensor:
         """Latents (b, d) of images (b, 1, s, s)."""
-        return self.encoder(images)
+        latents: Tensor = self.encoder(images)
+        return latents
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (b, 1, s, s) of latents (b, d)."""
-        return self.decoder(latents)
+        images: Tensor = self.decoder(latents)
+        return images
 
     def forward(self, images: Tensor) -> Tensor:
         """Reconstructions of images."""

@@ -106,7 +106,7 @@ class LatentCache:
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        def moved(tensor: Tensor | None) -> Tensor | None:
+        def moved(tensor: Tensor | None) -> Any:
             return None if tensor is None else tensor.to(device)
 
         self.step = state["step"]
@@ -119,4 +119,4 @@ class LatentCache:
 @torch.no_grad()
 def encode_all(images: Tensor, encode: Callable[[Tensor], Tensor], chunk: int = _CHUNK) -> Tensor:
     """Latents (n, d) of all images, without gradients, `chunk` at a time (default 1000)."""
-    return torch.cat([encode(part) for part in images.split(chunk)])
+    return torch.cat([encode(part) for part in torch.split(images, chunk)])

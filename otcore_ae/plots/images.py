@@ -31,8 +31,8 @@ def samples(
     """
     rows = max(-(-len(pictures) // columns) for pictures in images.values())
     width = len(images) * (columns * _CELL_INCHES + 0.5)
-    figure = Figure(figsize=(width, rows * _CELL_INCHES + _TITLE_INCHES + 0.3), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.06)
+    figure = Figure(figsize=(width, rows * _CELL_INCHES + _TITLE_INCHES + 0.3))
+    figure.set_layout_engine("constrained", wspace=0.06)
     panels = figure.subplots(1, len(images), squeeze=False)[0]
     for panel, (name, pictures) in zip(panels, images.items(), strict=True):
         _show(panel, tile(pictures, columns))
