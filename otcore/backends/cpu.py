@@ -1,8 +1,8 @@
 """The compiled CPU kernels: named costs, float32 and float64, points and weights on the CPU.
 
 The kernels work on the clouds in linear memory, at most one exponential a pair; potentials and results pass
-in float64. They use `torch.get_num_threads()` threads of their own pool, and every number of threads gives the
-same bits.
+in float64. They use `torch.get_num_threads()` threads of a pool of their own, and give the same bits whatever
+that number is.
 """
 
 from __future__ import annotations
