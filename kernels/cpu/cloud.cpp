@@ -107,7 +107,12 @@ void Scaled<T>::scale(double k, int p, bool framed) {
     for (long i = 0; i < c.n; i++) weight_[i] = static_cast<T>(c.weights[i] / c.heaviest);
     u_.resize(padded * c.d), half_.resize(padded), h_.resize(padded), flat_.resize(padded);
     frame_.resize(c.tiles * c.d), lo_.resize(c.tiles * c.d), hi_.resize(c.tiles * c.d);
-    radius_.resize(c.tiles), top_.resize(c.tiles);
+    radius_.resize(c.tiles), top_.resize(c.tiles), low_.resize(c.tiles);
+    unit_ = std::make_unique<bool[]>(c.tiles);
+    for (long t = 0; t < c.tiles; t++) {
+      const T* w = &weight_[t * kTile];
+      unit_[t] = std::all_of(w, w + kTile, [](T v) { return v == T(1); });
+    }
   }
   exact_.resize(framed ? padded * c.d : 0);
   for (long q = 0; q < c.tiles * c.d; q++) {
@@ -143,7 +148,7 @@ void Scaled<T>::scale(double k, int p, bool framed) {
   if (p == 1) std::fill(half_.begin(), half_.end(), 0.0);
   side_ = Side<T>{c.n,       c.tiles,      c.d,         u_.data(),  framed ? exact_.data() : nullptr,
                   weight_.data(), h_.data(), half_.data(), flat_.data(), frame_.data(),
-                  lo_.data(), hi_.data(), radius_.data(), top_.data()};
+                  lo_.data(), hi_.data(), radius_.data(), top_.data(), low_.data(), unit_.get()};
 }
 
 template <class T>
@@ -151,16 +156,18 @@ void Scaled<T>::potential(const double* f, const double* linear, bool skip_massl
   const Cloud& c = *cloud_;
   for (long t = 0; t < c.tiles; t++) {
     const long first = t * kTile, count = std::min<long>(kTile, c.n - first);
-    double *h = &h_[first], top = -1e300;
+    double *h = &h_[first], top = -1e300, low = 1e300;
     for (long r = 0; r < count; r++) h[r] = k_ * (linear ? f[first + r] - linear[first + r] : f[first + r]);
     for (long r = count; r < kTile; r++) h[r] = kPadding;
     for (long r = 0; skip_massless && r < count; r++)
       if (!(c.weights[first + r] > 0)) h[r] = kPadding;
     for (int r = 0; r < kTile; r++) {
       top = h[r] > top ? h[r] : top;
-      flat_[first + r] = static_cast<T>(h[r] - half_[first + r]);
+      const double flat = h[r] - half_[first + r];
+      low = flat < low ? flat : low;
+      flat_[first + r] = static_cast<T>(flat);
     }
-    top_[t] = top;
+    top_[t] = top, low_[t] = low;
   }
 }
 

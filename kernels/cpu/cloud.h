@@ -1,6 +1,7 @@
 // Clouds of points as the solver keeps them (ordered in tiles, centred, in double) and as the kernels read
 // them (scaled to one temperature).
 #pragma once
+#include <memory>
 #include <vector>
 
 #include "aligned.h"
@@ -50,7 +51,8 @@ class Scaled {
   double k_ = 0;
   Aligned<T> u_, weight_, flat_;
   Aligned<double> exact_, half_, h_;
-  std::vector<double> frame_, lo_, hi_, radius_, top_;
+  std::vector<double> frame_, lo_, hi_, radius_, top_, low_;
+  std::unique_ptr<bool[]> unit_;
   Side<T> side_{};
 };
 

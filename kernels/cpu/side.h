@@ -24,6 +24,8 @@ struct Side {
   const double* hi;      // [d][tiles]
   const double* radius;  // [tiles] largest |u| in the tile
   const double* top;     // [tiles] largest k f in the tile
+  const double* low;     // [tiles] smallest of `flat` in the tile
+  const bool* unit;      // [tiles] whether every weight of the tile is 1
 };
 
 template <class T>

@@ -1,5 +1,5 @@
-// sweep: row and column sums of the plan from one exponential per pair (DESIGN of the solver: both
-// half-steps of the symmetric Sinkhorn update).
+// sweep: row and column sums of the plan from one exponential a pair, which give both half-steps of the
+// symmetric Sinkhorn update.
 #include "tile.h"
 #include "verbs.h"
 
@@ -7,12 +7,14 @@ namespace otcore {
 namespace OTCORE_ISA {
 namespace {
 
-constexpr int kVectors = 2;   // columns of the register tile, in vectors
-constexpr int kFlush = 64;    // tiles of columns between two flushes of the row sums into double
+constexpr int kVectors = 2;  // columns of the register tile, in vectors
+constexpr int kFlush = 64;   // tiles of columns between two flushes of the row sums into double
 
-template <class T, int P, int D>
-OTCORE_INLINE void sums_general(const Pair<T>& pair, const T* u, const T* v, const Offsets<T>& off, const T* wx, const T* wy,
-                                T* rows, T* cols) {
+// Adds one tile pair to the sums: rows [kTile][lanes], columns [kTile]. TAME: no logit needs clamping; UNIT: all
+// weights are 1, and sums can use the adders where multiply-adds are what the time goes to.
+template <class T, int P, int D, bool TAME, bool UNIT>
+OTCORE_INLINE void add_tile(const Pair<T>& pair, const T* u, const T* v, const Offsets<T>& off, const T* wx, const T* wy,
+                            T* rows, T* cols) {
   constexpr int L = Simd<T>::lanes, Q = kVectors;
   for (int c = 0; c < kTile; c += Q * L) {
     Vec<T> sum[Q];
@@ -26,82 +28,15 @@ OTCORE_INLINE void sums_general(const Pair<T>& pair, const T* u, const T* v, con
         Vec<T> row = load(rows + (r0 + r) * L);
 #pragma GCC unroll 4
         for (int q = 0; q < Q; q++) {
-          const Vec<T> e = exp2_clamped(acc[r][q]);
-          row += e * load(wy + c + q * L);
-          sum[q] += e * wx[r0 + r];
+          const Vec<T> e = TAME ? exp2v(acc[r][q]) : exp2_clamped(acc[r][q]);
+          row += UNIT ? e : e * load(wy + c + q * L);
+          sum[q] += UNIT ? e : e * wx[r0 + r];
         }
         store(rows + (r0 + r) * L, row);
       }
     }
 #pragma GCC unroll 4
     for (int q = 0; q < Q; q++) store(cols + c + q * L, sum[q]);
-  }
-}
-
-// Exponentials of a compact tile pair split as 2^a 2^b 2^(u.v), which saves work for each pair of points; each
-// factor and product stays far from over- and underflow, or the pair is not split.
-template <class T>
-struct Factors {
-  alignas(64) T a[kTile], aw[kTile], b[kTile], bw[kTile];
-};
-
-template <class T>
-OTCORE_INLINE bool factor(const Offsets<T>& off, const T* wx, const T* wy, long nx, long ny, Factors<T>& f) {
-  constexpr int L = Simd<T>::lanes;
-  T top_a = off.a[0], low_a = off.a[0], top_b = off.b[0], low_b = off.b[0];
-  if (nx == kTile && ny == kTile) {
-    Vec<T> ta = load(off.a), la = ta, tb = load(off.b), lb = tb;
-    for (int r = L; r < kTile; r += L) {
-      const Vec<T> va = load(off.a + r), vb = load(off.b + r);
-      ta = vmax(ta, va), la = vmin(la, va), tb = vmax(tb, vb), lb = vmin(lb, vb);
-    }
-    top_a = lane_max<T>(ta), low_a = -lane_max<T>(-la), top_b = lane_max<T>(tb), low_b = -lane_max<T>(-lb);
-  } else {
-    for (int r = 1; r < nx; r++) top_a = off.a[r] > top_a ? off.a[r] : top_a, low_a = off.a[r] < low_a ? off.a[r] : low_a;
-    for (int c = 1; c < ny; c++) top_b = off.b[c] > top_b ? off.b[c] : top_b, low_b = off.b[c] < low_b ? off.b[c] : low_b;
-  }
-  const T shift = top_a + top_b;
-  if (top_a - low_a > kCompact<T> || top_b - low_b > kCompact<T> || shift > 2 * kCompact<T>) return false;
-  const T scale = exp2_clamped(splat(shift))[0];
-  for (int r = 0; r < kTile; r += L) {
-    const Vec<T> ea = exp2_clamped(load(off.a + r) - top_a), eb = exp2_clamped(load(off.b + r) - top_b);
-    store(f.a + r, ea * scale);
-    store(f.aw + r, ea * load(wx + r));
-    store(f.b + r, eb * scale);
-    store(f.bw + r, eb * load(wy + r));
-  }
-  return true;
-}
-
-template <class T, int D>
-OTCORE_INLINE void sums_split(const T* u, const T* v, int d, const Factors<T>& f, T* rows, T* cols) {
-  constexpr int L = Simd<T>::lanes, Q = kVectors;
-  for (int c = 0; c < kTile; c += Q * L) {
-    Vec<T> sum[Q], weight[Q];
-#pragma GCC unroll 4
-    for (int q = 0; q < Q; q++) sum[q] = Vec<T>{}, weight[q] = load(f.bw + c + q * L);
-    for (int r0 = 0; r0 < kTile; r0 += kRows) {
-      Vec<T> acc[kRows][Q];
-      if (!D)
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; r++)
-#pragma GCC unroll 4
-          for (int q = 0; q < Q; q++) acc[r][q] = Vec<T>{};
-      dot_tile<T, Q, D>(u + r0, v + c, d, acc);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; r++) {
-        Vec<T> row = Vec<T>{};
-#pragma GCC unroll 4
-        for (int q = 0; q < Q; q++) {
-          const Vec<T> e = exp2v(acc[r][q]);
-          row += e * weight[q];
-          sum[q] += e * f.aw[r0 + r];
-        }
-        store(rows + (r0 + r) * L, load(rows + (r0 + r) * L) + row * f.a[r0 + r]);
-      }
-    }
-#pragma GCC unroll 4
-    for (int q = 0; q < Q; q++) store(cols + c + q * L, load(cols + c + q * L) + sum[q] * load(f.b + c + q * L));
   }
 }
 
@@ -124,18 +59,14 @@ void sweep_rows(const Pair<T>& pair, long tile0, long tile1, double* rows, T* co
     double* row = rows + (i - tile0) * kTile;
     for (int r = 0; r < kTile; r++) row[r] = 0;
     const T *u = x.u + i * x.d * kTile, *wx = x.weight + i * kTile;
-    const long nx = x.n - i * kTile < kTile ? x.n - i * kTile : kTile;
     long since = 0;
     visit(pair, i, pair.same ? i : 0, bound, [&](long j, const Offsets<T>& off) {
       const T *v = y.u + j * y.d * kTile, *wy = y.weight + j * kTile;
       alignas(64) T unused[kTile] = {};
       T* col = pair.same && i == j ? unused : cols + j * kTile;
-      Factors<T> f;
-      const long ny = y.n - j * kTile < kTile ? y.n - j * kTile : kTile;
-      if (P == 2 && x.radius[i] * y.radius[j] < kCompact<T> && factor<T>(off, wx, wy, nx, ny, f))
-        sums_split<T, D>(u, v, x.d, f, lanes, col);
-      else
-        sums_general<T, P, D>(pair, u, v, off, wx, wy, lanes, col);
+      if (!off.tame) add_tile<T, P, D, false, false>(pair, u, v, off, wx, wy, lanes, col);
+      else if (x.unit[i] && y.unit[j]) add_tile<T, P, D, true, true>(pair, u, v, off, wx, wy, lanes, col);
+      else add_tile<T, P, D, true, false>(pair, u, v, off, wx, wy, lanes, col);
       if (++since == kFlush) flush(lanes, row), since = 0;
     });
     flush(lanes, row);
@@ -145,12 +76,15 @@ void sweep_rows(const Pair<T>& pair, long tile0, long tile1, double* rows, T* co
 
 template <class T>
 void sweep_any(const Pair<T>& pair, long tile0, long tile1, double* rows, T* cols) {
-  if (pair.p == 1) return sweep_rows<T, 1, 0>(pair, tile0, tile1, rows, cols);
+  if (pair.p == 1) {
+    sweep_rows<T, 1, 0>(pair, tile0, tile1, rows, cols);
+    return;
+  }
   switch (pair.x->d) {
-    case 1: return sweep_rows<T, 2, 1>(pair, tile0, tile1, rows, cols);
-    case 2: return sweep_rows<T, 2, 2>(pair, tile0, tile1, rows, cols);
-    case 3: return sweep_rows<T, 2, 3>(pair, tile0, tile1, rows, cols);
-    default: return sweep_rows<T, 2, 0>(pair, tile0, tile1, rows, cols);
+    case 1: sweep_rows<T, 2, 1>(pair, tile0, tile1, rows, cols); break;
+    case 2: sweep_rows<T, 2, 2>(pair, tile0, tile1, rows, cols); break;
+    case 3: sweep_rows<T, 2, 3>(pair, tile0, tile1, rows, cols); break;
+    default: sweep_rows<T, 2, 0>(pair, tile0, tile1, rows, cols);
   }
 }
 

@@ -7,8 +7,8 @@ namespace otcore {
 namespace OTCORE_ISA {
 namespace {
 
-// Tile pairs of radii whose product is below this expand |u - v|^2 / 2 into u.v and squares; wider ones take
-// differences, as rounding of the large squares would show. sweep.cpp also relies on the range.
+// Tile pairs in frames, of radii whose product is below this, expand |u - v|^2 / 2 into u.v and squares; wider
+// ones take differences, as rounding of the large squares would show.
 template <class T>
 constexpr double kCompact = sizeof(T) == 4 ? 40 : 300;
 
@@ -20,9 +20,10 @@ struct Offsets {
   const T *a, *b;
   const T *lost_a, *lost_b;
   bool direct;
+  bool tame;  // whether every logit is certain to be in the range of exp2v
 
   Offsets<T> from(int row, int column) const {
-    return {a + row, b + column, lost_a + row, lost_b + column, direct};
+    return {a + row, b + column, lost_a + row, lost_b + column, direct, tame};
   }
 };
 
@@ -30,6 +31,11 @@ template <class T>
 struct OffsetStorage {
   alignas(64) T a[kTile], b[kTile], lost_a[kTile], lost_b[kTile];
 };
+
+template <class T>
+OTCORE_INLINE long points_in(const Side<T>& side, long tile) {
+  return side.n - tile * kTile < kTile ? side.n - tile * kTile : kTile;
+}
 
 // Upper bounds on the logits of tile `i` against every tile of y from `j0` on, from boxes and potentials.
 template <class T>
@@ -55,9 +61,13 @@ void tile_bounds(const Pair<T>& pair, long i, long j0, double* bound) {
 
 // Offsets in the tiles' own frames: with D the distance between the frames,
 // |D + u - v|^2 / 2 = |D|^2 / 2 + D.u - D.v + |u - v|^2 / 2. In double and from unrounded coordinates, so that
-// what cancels does. `a` is shifted to have maximum 0 and `b` takes the shift. Returns the maximum of `b`.
+// what cancels does. `a` is shifted to have maximum 0 and `b` takes the shift. Returns the range of a + b.
+struct Range {
+  double low, top;
+};
+
 template <class T>
-OTCORE_INLINE double frame_offsets(const Pair<T>& pair, long i, long j, bool direct, OffsetStorage<T>& out) {
+OTCORE_INLINE Range frame_offsets(const Pair<T>& pair, long i, long j, bool direct, OffsetStorage<T>& out) {
   const Side<T>&x = *pair.x, &y = *pair.y;
   const double *u = x.exact + i * x.d * kTile, *v = y.exact + j * y.d * kTile;
   const double *xh = x.h + i * kTile, *yh = y.h + j * kTile;
@@ -74,11 +84,13 @@ OTCORE_INLINE double frame_offsets(const Pair<T>& pair, long i, long j, bool dir
     for (int r = 0; r < kTile; r++) wide_a[r] -= delta * u[k * kTile + r];
     for (int c = 0; c < kTile; c++) wide_b[c] += delta * v[k * kTile + c];
   }
-  double top_a = wide_a[0], top_b = wide_b[0];
-#pragma omp simd reduction(max : top_a, top_b)
+  double top_a = wide_a[0], top_b = wide_b[0], low_a = top_a, low_b = top_b;
+#pragma omp simd reduction(max : top_a, top_b) reduction(min : low_a, low_b)
   for (int r = 0; r < kTile; r++) {
     top_a = wide_a[r] > top_a ? wide_a[r] : top_a;
     top_b = wide_b[r] > top_b ? wide_b[r] : top_b;
+    low_a = wide_a[r] < low_a ? wide_a[r] : low_a;
+    low_b = wide_b[r] < low_b ? wide_b[r] : low_b;
   }
   const double shift = top_a - 0.5 * square;
   for (int r = 0; r < kTile; r++) {
@@ -90,7 +102,7 @@ OTCORE_INLINE double frame_offsets(const Pair<T>& pair, long i, long j, bool dir
       out.lost_a[r] = (T)(wide_a[r] - top_a - (double)out.a[r]);
       out.lost_b[r] = (T)(wide_b[r] + shift - (double)out.b[r]);
     }
-  return top_b + shift;
+  return {low_a + low_b - 0.5 * square, top_b + shift};
 }
 
 // Calls f(j, offsets) for the tiles j >= j0 of y that are not certainly negligible to tile i of x. `bound` is
@@ -102,16 +114,19 @@ OTCORE_INLINE void visit(const Pair<T>& pair, long i, long j0, double* bound, F&
   OffsetStorage<T> o;
   for (long j = j0; j < y.tiles; j++) {
     if (bound[j] < -pair.cutoff) continue;
+    const double reach = x.radius[i] * y.radius[j];
     if (!pair.framed) {
       const T *a = x.flat + i * kTile, *b = y.flat + j * kTile;
-      f(j, Offsets<T>{a, b, a, b, false});
+      const bool tame = pair.p == 2 && x.low[i] + y.low[j] - reach > kLowest<T> && bound[j] < kHighest<T>;
+      f(j, Offsets<T>{a, b, a, b, false, tame});
       continue;
     }
-    const double reach = x.radius[i] * y.radius[j];
     const bool direct = reach >= kCompact<T>;
-    const double top = frame_offsets(pair, i, j, direct, o);
-    if (top + (direct ? 0 : reach) < -pair.cutoff) continue;
-    f(j, Offsets<T>{o.a, o.b, o.lost_a, o.lost_b, direct});
+    const Range range = frame_offsets(pair, i, j, direct, o);
+    const double top = range.top + (direct ? 0 : reach);
+    if (top < -pair.cutoff) continue;
+    const bool tame = !direct && range.low - reach > kLowest<T> && top < kHighest<T>;
+    f(j, Offsets<T>{o.a, o.b, o.lost_a, o.lost_b, direct, tame});
   }
 }
 
@@ -123,11 +138,12 @@ OTCORE_INLINE void sqrt_lanes(Vec<T>& v) {
   v = load(s);
 }
 
-// acc[r][q] = sum_k u_kr v_kc, for kRows rows and Q vectors of columns; D = 0 reads the dimension at run time.
+// acc[r][q] += sum_k u_kr v_kc, for kRows rows and Q vectors of columns; D = 0 reads the dimension at run time.
 template <class T, int Q, int D>
 OTCORE_INLINE void dot_tile(const T* u, const T* v, int d, Vec<T> (&acc)[kRows][Q]) {
   constexpr int L = Simd<T>::lanes;
   const int dim = D ? D : d;
+#pragma GCC unroll 4
   for (int k = 0; k < dim; k++) {
     Vec<T> col[Q];
 #pragma GCC unroll 4
@@ -135,14 +151,11 @@ OTCORE_INLINE void dot_tile(const T* u, const T* v, int d, Vec<T> (&acc)[kRows][
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; r++)
 #pragma GCC unroll 4
-      for (int q = 0; q < Q; q++) {
-        if (D && k == 0) acc[r][q] = col[q] * u[r];
-        else acc[r][q] += col[q] * u[k * kTile + r];
-      }
+      for (int q = 0; q < Q; q++) acc[r][q] += col[q] * u[k * kTile + r];
   }
 }
 
-// acc[r][q] = |u_r - v_c|^2
+// acc[r][q] += |u_r - v_c|^2
 template <class T, int Q>
 OTCORE_INLINE void square_tile(const T* u, const T* v, int d, Vec<T> (&acc)[kRows][Q]) {
   constexpr int L = Simd<T>::lanes;
@@ -167,10 +180,12 @@ OTCORE_INLINE void logit_tile(const Pair<T>& pair, const T* u, const T* v, const
                               Vec<T> (*distance)[Q] = nullptr) {
   constexpr int L = Simd<T>::lanes;
   const T *a = off.a, *b = off.b;
+  // Few dimensions are added to the offsets, which saves an addition; many would each round at their size.
+  const bool onto = P == 2 && D > 0 && !off.direct;
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; r++)
 #pragma GCC unroll 4
-    for (int q = 0; q < Q; q++) acc[r][q] = Vec<T>{};
+    for (int q = 0; q < Q; q++) acc[r][q] = onto ? load(b + q * L) + a[r] : Vec<T>{};
   if (P == 2 && off.direct) {
     square_tile<T, Q>(u, v, pair.x->d, acc);
 #pragma GCC unroll 8
@@ -182,6 +197,7 @@ OTCORE_INLINE void logit_tile(const Pair<T>& pair, const T* u, const T* v, const
       }
   } else if (P == 2) {
     dot_tile<T, Q, D>(u, v, pair.x->d, acc);
+    if (onto) return;
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; r++)
 #pragma GCC unroll 4
