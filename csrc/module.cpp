@@ -4,10 +4,14 @@
 #include <pybind11/stl.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstdint>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "dispatch.h"
+#include "gradients.h"
 #include "solve.h"
 
 namespace py = pybind11;
@@ -79,7 +83,6 @@ void solve_items(const Batch& batch, const std::vector<Address>& before, const s
     solve(all.data(), batch.count(), batch.d, settings);
     for (long i = 0; i < batch.count(); i++) {
       stopped = stopped || all[i].status == kInterrupted;
-      if (!info) continue;
       info[4 * i] = all[i].value, info[4 * i + 1] = all[i].status;
       info[4 * i + 2] = static_cast<double>(all[i].n_iter), info[4 * i + 3] = all[i].marginal_error;
     }
@@ -97,12 +100,32 @@ void anneal_batch(const Batch& batch, double eps, double rho_x, double rho_y, do
 }
 
 void follow_batch(const Batch& batch, const std::vector<double>& schedule, double rho_x, double rho_y, bool debias,
-                  const std::vector<Address>& before, const std::vector<Address>& after) {
+                  const std::vector<Address>& before, const std::vector<Address>& after, Address info) {
   const Settings s{batch.cost(), schedule.back(), rho_x, rho_y,    0.5,           -1,         debias,
                    0,            0,               false, schedule, batch.threads, interrupted};
   auto solve = [](auto* all, long count, int d, const Settings& s) { follow(all, count, d, s); };
-  if (batch.wide) solve_items<double>(batch, before, after, s, nullptr, solve);
-  else solve_items<float>(batch, before, after, s, nullptr, solve);
+  if (batch.wide) solve_items<double>(batch, before, after, s, at<double>(info), solve);
+  else solve_items<float>(batch, before, after, s, at<double>(info), solve);
+}
+
+// The diagonal of the bounding box of all points of all items together.
+template <class T>
+double diameter_of(const Batch& batch) {
+  double square = 0;
+  for (int k = 0; k < batch.d; k++) {
+    T lo = at<T>(batch.x)[k], hi = lo;
+    bool finite = true;
+    const std::pair<Address, long> clouds[] = {{batch.x, batch.n.back()}, {batch.y, batch.m.back()}};
+    for (const auto& [points, count] : clouds)
+      for (long i = 0; i < count; i++) {
+        const T v = at<T>(points)[i * batch.d + k];
+        lo = v < lo ? v : lo, hi = v > hi ? v : hi;
+        finite = finite && v - v == 0;
+      }
+    if (!finite) return std::numeric_limits<double>::quiet_NaN();
+    square += (static_cast<double>(hi) - lo) * (static_cast<double>(hi) - lo);
+  }
+  return std::sqrt(square);
 }
 
 // Calls verb(term, item index) with each item's term at (f, g) and eps.
@@ -112,12 +135,7 @@ void each_term(const Batch& batch, Address f, Address g, double eps, bool same, 
   std::vector<Item<T>> all = items<T>(batch);
   for (long i = 0; i < batch.count(); i++) {
     const Item<T>& item = all[i];
-    auto build = [&](bool sort) {
-      return Clouds(item.x, item.a, item.n, item.y, item.b, item.m, batch.d, batch.p, sort, batch.threads);
-    };
-    // For a single pass, ordering the points is worth its time only where tiles are.
-    Clouds clouds = build(false);
-    if (wants_tiles<T>(*clouds.x, *clouds.y, batch.cost(), eps)) clouds = build(true);
+    const Clouds clouds = clouds_for(item, batch.d, batch.cost(), eps, batch.threads);
     const Cloud &x = *clouds.x, &y = *clouds.y;
     Term<T> term(x, same ? x : y, batch.cost(), same, true);
     term.temperature(eps);
@@ -152,14 +170,19 @@ void softmin_items(const Batch& batch, Address g, double eps, Address out) {
 }
 
 template <class T>
-void grad_items(const Batch& batch, Address f, Address g, double eps, bool same, bool normalise, Address out) {
-  each_term<T>(batch, f, g, eps, same, [&](Term<T>& term, long i) {
-    std::vector<double> values;
-    term.grad(normalise, batch.threads, values);
-    if (!normalise)
-      for (long q = 0; q < static_cast<long>(values.size()); q++) values[q] *= term.x().weights[q / batch.d];
-    unplace_rows(term.x(), values, batch.d, part(out, batch.n[i], batch.d));
-  });
+void gradient_items(const Batch& batch, double eps, const std::vector<Address>& potentials, const std::vector<Address>& weights,
+                    bool normalise, Address out_x, Address out_y) {
+  py::gil_scoped_release release;
+  std::vector<Item<T>> all = items<T>(batch);
+  std::vector<Slopes<T>> slopes(batch.count());
+  for (long i = 0; i < batch.count(); i++) {
+    const long n = batch.n[i], m = batch.m[i];
+    all[i].f = part(potentials[0], n), all[i].g = part(potentials[1], m);
+    all[i].f_xx = part(potentials[2], n), all[i].g_yy = part(potentials[3], m);
+    slopes[i] = {part(weights[0], n), part(weights[1], m), part(weights[2], n), part(weights[3], m),
+                 out_x ? at<T>(out_x) + n * batch.d : nullptr, out_y ? at<T>(out_y) + m * batch.d : nullptr};
+  }
+  gradients(all.data(), slopes.data(), batch.count(), batch.d, batch.cost(), eps, normalise, batch.threads);
 }
 
 template <class T>
@@ -193,11 +216,13 @@ PYBIND11_MODULE(_core, m) {
   m.def("softmin", [](const Batch& batch, Address g, double eps, Address out) {
     (batch.wide ? softmin_items<double> : softmin_items<float>)(batch, g, eps, out);
   });
-  m.def("grad", [](const Batch& batch, Address f, Address g, double eps, bool same, bool normalise, Address out) {
-    (batch.wide ? grad_items<double> : grad_items<float>)(batch, f, g, eps, same, normalise, out);
+  m.def("gradients", [](const Batch& batch, double eps, const std::vector<Address>& potentials,
+                        const std::vector<Address>& weights, bool normalise, Address out_x, Address out_y) {
+    (batch.wide ? gradient_items<double> : gradient_items<float>)(batch, eps, potentials, weights, normalise, out_x, out_y);
   });
   m.def("apply", [](const Batch& batch, Address f, Address g, double eps, bool same, Address v, int width, Address out) {
     (batch.wide ? apply_items<double> : apply_items<float>)(batch, f, g, eps, same, v, width, out);
   });
+  m.def("diameter", [](const Batch& batch) { return (batch.wide ? diameter_of<double> : diameter_of<float>)(batch); });
   m.def("isa", [] { return isa().name; });
 }

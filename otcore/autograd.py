@@ -277,7 +277,9 @@ def _follow_weight_gradient(saved: Sequence[Tensor], options: Sequence[Any], sid
     named = Options(*options)
     rho = (named.rho_x, named.rho_y)[side]
     gradient = weight_gradient(saved[8 + side], named.eps, rho)
-    return gradient - weight_gradient(saved[10 + side], named.eps, rho) if named.debias else gradient
+    if named.debias:
+        gradient = gradient - weight_gradient(saved[10 + side], named.eps, rho)
+    return gradient.to(saved[2 + side].dtype)
 
 
 def _follow_jvp(saved: Sequence[Tensor], options: Sequence[Any], tangents: Sequence[Any]) -> Any:

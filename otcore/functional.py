@@ -219,7 +219,7 @@ def _solve_callable(problem: Problem, cost: CostFunction) -> tuple[Tensor, Poten
         solved = anneal(choose(problem), problem)
         info = torch.stack([solved.status.double(), solved.n_iter.double(), solved.marginal_error], -1)
         warn_unless_converged(info, problem.tol)
-    f, g, f_xx, g_yy = solved.potentials
+    f, g, f_xx, g_yy = solved.potentials.to(problem.x.dtype)
     x, y, a, b = (_FirstOrder.apply(t) for t in (problem.x, problem.y, problem.a, problem.b))
     eps, (rho_x, rho_y) = problem.eps, problem.rho
     value = _dual(x, y, f, g, a, b, cost, eps, (rho_x, rho_y))

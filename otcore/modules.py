@@ -177,7 +177,8 @@ class SamplesLoss(torch.nn.Module):
             f, g, f_xx, g_yy = after
             pair = (f, g) if f_xx is None or g_yy is None else (f - f_xx, g - g_yy)
             shapes = (points.shape[:-1] if w is None else w.shape for w, points in ((a, x), (b, y)))
-            return tuple(t.reshape(shape) for t, shape in zip(pair, shapes, strict=True))
+            dtype = problem.x.dtype
+            return tuple(t.to(dtype).reshape(shape) for t, shape in zip(pair, shapes, strict=True))
         return value.squeeze(0) if x.dim() == 2 else value
 
     def _follow(self, problem: Problem) -> tuple[Tensor, Potentials]:
@@ -234,7 +235,7 @@ def _follow_callable(problem: Problem, cost: CostFunction, blur: float) -> tuple
         diameter = problem.diameter
         if diameter is None:
             diameter = joint_diameter(x, y)
-        before, _ = follow(
+        _, before, _ = follow(
             choose(problem), problem, geomloss_temperatures(diameter, blur, problem.scaling, problem.p)
         )
 
@@ -247,7 +248,7 @@ def _follow_callable(problem: Problem, cost: CostFunction, blur: float) -> tuple
         return -damping(problem.eps, rho) * problem.eps * torch.logsumexp(s.unsqueeze(1) - c / problem.eps, 2)
 
     rho_x, rho_y = problem.rho
-    f, g, f_xx, g_yy = before
+    f, g, f_xx, g_yy = before.to(x.dtype)
     after = Potentials(
         half_step(x, y, g, b, rho_x),
         half_step(y, x, f, a, rho_y, transpose=True),

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from .backends import choose
-from .dual import damping, geomloss_slope, geomloss_value, weight_gradient
+from .backends import Backend, choose
+from .dual import damping, geomloss_slope, weight_gradient
 from .implicit import Direction, hessian_vector_product
 from .problem import Problem, check_points, check_values, check_weights
 from .schedule import geomloss_temperatures, joint_diameter
@@ -41,7 +41,7 @@ class Options(NamedTuple):
 
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
-_Clouds = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+_Weights = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 _CLOUDS = "Tensor x, Tensor y, Tensor a, Tensor b"
 _POTENTIALS = "Tensor f, Tensor g, Tensor f_xx, Tensor g_yy"
@@ -82,10 +82,11 @@ def _problem(x: Tensor, y: Tensor, a: Tensor, b: Tensor, options: Sequence[Any],
 
 
 def _filled(potentials: Potentials, x: Tensor) -> Four:
-    """The four potentials, an absent one as (B, 0): an operator returns tensors only."""
-    f, g, f_xx, g_yy = potentials
+    """The four potentials in float64, an absent one as (B, 0): an operator returns tensors only."""
+    f, g, f_xx, g_yy = potentials.to(torch.float64)
     if f_xx is None or g_yy is None:
-        return f, g, x.new_empty(len(x), 0), x.new_empty(len(x), 0)
+        absent = f.new_empty(len(x), 0)
+        return f, g, absent, absent.clone()
     return f, g, f_xx, g_yy
 
 
@@ -128,35 +129,56 @@ def warn_unless_converged(info: Tensor, tol: float) -> None:
         )
 
 
+def point_gradients(
+    verbs: Backend, problem: Problem, potentials: Potentials, weights: _Weights, normalise: bool
+) -> tuple[Tensor, Tensor]:
+    """w_x G_xy + w_xx G_xx, (B, N, D), and w_y G_yx + w_yy G_yy, (B, M, D).
+
+    Row i of G_xy is sum_j b_j e_ij dC(x_i, y_j)/dx_i, divided by sum_j b_j e_ij when normalised. The weights
+    are (w_x, w_y, w_xx, w_yy), (B, N) or (B, M); terms whose weight is None are left out.
+    """
+    native = getattr(verbs, "gradients", None)
+    if native is not None:
+        result: tuple[Tensor, Tensor] = native(problem, potentials, weights, normalise)
+        return result
+    x, y, a, b = problem.x, problem.y, problem.a, problem.b
+    f, g, f_xx, g_yy = _filled(potentials, x)
+
+    def term(weight: Tensor | None, *pair: Tensor) -> Tensor | None:
+        if weight is None:
+            return None
+        x, y, f, g, a, b = pair
+        # Rows of weight 1: theirs come with `weight`.
+        slope = verbs.grad(
+            x, y, f, g, torch.ones_like(a), b, eps=problem.eps, normalise=normalise, **problem.ground
+        )
+        return weight.to(slope.dtype).unsqueeze(-1) * slope
+
+    g_x = [term(weights[0], x, y, f, g, a, b), term(weights[2], x, x, f_xx, f_xx, a, a)]
+    g_y = [term(weights[1], y, x, g, f, b, a), term(weights[3], y, y, g_yy, g_yy, b, b)]
+    return _total(x, g_x), _total(y, g_y)
+
+
 def _grad(*args: Any) -> Four:
     x, y, a, b, f, g, f_xx, g_yy, *options, need_x, need_y = args
     problem = _problem(x, y, a, b, options)
-    verbs = choose(problem)
-    kwargs = {"eps": problem.eps, **problem.ground}
-    debias = problem.debias
-    g_x, g_y = _zeros(x, need_x), _zeros(y, need_y)
-    if need_x:
-        g_x = verbs.grad(x, y, f, g, a, b, **kwargs)
-        if debias:
-            g_x = g_x - verbs.grad(x, x, f_xx, f_xx, a, a, **kwargs)
-    if need_y:
-        g_y = verbs.grad(y, x, g, f, b, a, **kwargs)
-        if debias:
-            g_y = g_y - verbs.grad(y, y, g_yy, g_yy, b, b, **kwargs)
+    weights: _Weights = (
+        a if need_x else None,
+        b if need_y else None,
+        -a if need_x and problem.debias else None,
+        -b if need_y and problem.debias else None,
+    )
+    g_x, g_y = point_gradients(choose(problem), problem, Potentials(f, g, f_xx, g_yy), weights, False)
     rho_x, rho_y = problem.rho
     g_a, g_b = weight_gradient(f, problem.eps, rho_x), weight_gradient(g, problem.eps, rho_y)
-    if debias:
+    if problem.debias:
         g_a = g_a - weight_gradient(f_xx, problem.eps, rho_x)
         g_b = g_b - weight_gradient(g_yy, problem.eps, rho_y)
     else:
         # The self-terms would cancel these constants.
         g_a = g_a + problem.eps * (b.sum(-1, keepdim=True) - 1.0)
         g_b = g_b + problem.eps * (a.sum(-1, keepdim=True) - 1.0)
-    return g_x, g_y, g_a, g_b
-
-
-def _zeros(like: Tensor, needed: bool) -> Tensor:
-    return like if needed else torch.zeros_like(like)
+    return g_x, g_y, g_a.to(a.dtype), g_b.to(b.dtype)
 
 
 def _hvp(*args: Any) -> Four:
@@ -165,7 +187,10 @@ def _hvp(*args: Any) -> Four:
     self_terms = (f_xx, g_yy) if problem.debias else (None, None)
     return tuple(
         hessian_vector_product(
-            choose(problem), problem, Potentials(f, g, *self_terms), Direction(u_x, u_y, u_a, u_b)
+            choose(problem),
+            problem,
+            Potentials(f, g, *self_terms).to(x.dtype),
+            Direction(u_x, u_y, u_a, u_b),
         )
     )  # type: ignore[return-value]
 
@@ -187,49 +212,44 @@ def _follow(x: Tensor, y: Tensor, a: Tensor, b: Tensor, *options: Any) -> tuple[
 def _follow_group(
     problem: Problem, blur: float, scaling: float, diameter: float | None
 ) -> tuple[Tensor, ...]:
-    x, y = problem.x, problem.y
+    backend = choose(problem)
     if diameter is None:
-        diameter = joint_diameter(x, y)
+        native = getattr(backend, "diameter", None)
+        diameter = native(problem) if native is not None else joint_diameter(problem.x, problem.y)
         # It is finite only when all points are.
         if not math.isfinite(diameter):
             check_points(problem)
     else:
         check_points(problem)
     eps_list = geomloss_temperatures(diameter, blur, scaling, problem.p)
-    before, after = follow(choose(problem), problem, eps_list)
-    return geomloss_value(problem, after), *_filled(after, x), *_filled(before, x)
+    value, before, after = follow(backend, problem, eps_list)
+    return value, *_filled(after, problem.x), *_filled(before, problem.x)
 
 
 def _follow_grad(*args: Any) -> tuple[Tensor, Tensor]:
-    """The gradient in x and y of value and potentials after the last half-step, times their cotangents."""
+    """The gradient in x and y of value and potentials after the last half-step, times their cotangents.
+
+    A potential depends on its own point only: lam times the mean of dC/dx under its row of the plan.
+    """
     x, y, a, b, f, g, f_xx, g_yy, f_last, g_last, xx_last, yy_last, *rest = args
     u_value, u_f, u_g, u_xx, u_yy, *options, need_x, need_y = rest
     problem = _problem(x, y, a, b, options)
-    verbs = choose(problem)
-
-    def gradient(clouds: _Clouds, last: Tensor, u: Tensor | None, sign: float, rho: float) -> Tensor | None:
-        """lam times the mean of dC/dx under each row, times the cotangent of that row's potential."""
-        if u_value is not None:
-            weight = geomloss_slope(clouds[4], last, problem.eps, rho) * (sign * u_value).unsqueeze(-1)
-            u = weight if u is None else u + weight
-        if u is None:
-            return None
-        if rho != math.inf:
-            u = damping(problem.eps, rho) * u
-        return u.unsqueeze(-1) * verbs.grad(*clouds, eps=problem.eps, normalise=True, **problem.ground)
-
     rho_x, rho_y = problem.rho
-    parts_x: list[Tensor | None] = []
-    parts_y: list[Tensor | None] = []
-    if need_x:
-        parts_x.append(gradient((x, y, f, g, a, b), f_last, u_f, 1.0, rho_x))
-    if need_x and problem.debias:
-        parts_x.append(gradient((x, x, f_xx, f_xx, a, a), xx_last, u_xx, -1.0, rho_x))
-    if need_y:
-        parts_y.append(gradient((y, x, g, f, b, a), g_last, u_g, 1.0, rho_y))
-    if need_y and problem.debias:
-        parts_y.append(gradient((y, y, g_yy, g_yy, b, b), yy_last, u_yy, -1.0, rho_y))
-    return _total(x, parts_x), _total(y, parts_y)
+
+    def weight(a: Tensor, last: Tensor, u: Tensor | None, sign: float, rho: float) -> Tensor | None:
+        """The cotangent of the potential of each row, through the value as well, times lam."""
+        if u_value is not None:
+            slope = geomloss_slope(a, last, problem.eps, rho) * (sign * u_value).unsqueeze(-1)
+            u = slope if u is None else u + slope
+        return u if u is None or rho == math.inf else damping(problem.eps, rho) * u
+
+    weights: _Weights = (
+        weight(a, f_last, u_f, 1.0, rho_x) if need_x else None,
+        weight(b, g_last, u_g, 1.0, rho_y) if need_y else None,
+        weight(a, xx_last, u_xx, -1.0, rho_x) if need_x and problem.debias else None,
+        weight(b, yy_last, u_yy, -1.0, rho_y) if need_y and problem.debias else None,
+    )
+    return point_gradients(choose(problem), problem, Potentials(f, g, f_xx, g_yy), weights, True)
 
 
 def _total(like: Tensor, parts: list[Tensor | None]) -> Tensor:
@@ -241,9 +261,10 @@ def _total(like: Tensor, parts: list[Tensor | None]) -> Tensor:
 
 
 def _fake_potentials(x: Tensor, a: Tensor, b: Tensor, debias: bool) -> Four:
-    absent = x.new_empty(x.shape[0], 0)
-    self_terms = (torch.empty_like(a), torch.empty_like(b)) if debias else (absent, absent.clone())
-    return torch.empty_like(a), torch.empty_like(b), *self_terms
+    f, g = torch.empty_like(a, dtype=torch.float64), torch.empty_like(b, dtype=torch.float64)
+    absent = f.new_empty(x.shape[0], 0)
+    self_terms = (torch.empty_like(f), torch.empty_like(g)) if debias else (absent, absent.clone())
+    return f, g, *self_terms
 
 
 def _fake_solve(x: Tensor, y: Tensor, a: Tensor, b: Tensor, *rest: Any) -> tuple[Tensor, ...]:

@@ -323,7 +323,7 @@ def _check_init(init: Potentials, a: Tensor, b: Tensor, debias: bool) -> Potenti
             )
         if given.device != like.device:
             raise ValueError(f"init.{name} is on {given.device}; the clouds are on {like.device}.")
-        batched.append(given.detach().reshape(like.shape).to(like.dtype).contiguous())
+        batched.append(given.detach().reshape(like.shape).to(torch.float64).contiguous())
     return Potentials(*batched)  # type: ignore[arg-type]
 
 

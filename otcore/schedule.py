@@ -19,12 +19,6 @@ def bounding_box_diagonal(x: Tensor, y: Tensor) -> Tensor:
 
 def joint_diameter(x: Tensor, y: Tensor) -> float:
     """The diagonal of the bounding box of all points of x (B, N, D) and y (B, M, D) together."""
-    if x.device.type == "cpu":
-        # NumPy: torch would wake its threads for a few numbers, which can cost more than the solve.
-        points = [t.detach().flatten(0, 1).numpy() for t in (x, y)]
-        low = numpy.minimum(*(p.min(axis=0) for p in points))
-        high = numpy.maximum(*(p.max(axis=0) for p in points))
-        return math.hypot(*(high - low).tolist())
     extremes = torch.cat([x.flatten(0, 1), y.flatten(0, 1)]).aminmax(dim=0)
     return float(torch.linalg.vector_norm(extremes.max - extremes.min))
 

@@ -50,6 +50,10 @@ class Potentials(NamedTuple):
     f_xx: Tensor | None
     g_yy: Tensor | None
 
+    def to(self, dtype: torch.dtype) -> Potentials:
+        """The same in another dtype."""
+        return Potentials(*(None if t is None else t.to(dtype) for t in self))  # type: ignore[arg-type]
+
 
 class Solved(NamedTuple):
     """What a loop returns: potentials, and (B,) each: status and n_iter int64, marginal_error float64."""

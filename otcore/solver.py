@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .anderson import Anderson
 from .backends import Backend
-from .dual import averaged, damping, gauged, marginal_error, translated, transport_value
+from .dual import averaged, damping, gauged, geomloss_value, marginal_error, translated, transport_value
 from .problem import Problem
 from .schedule import annealing_temperatures, bounding_box_diagonal, extrapolated
 from .solution import Potentials, Solved, Status
@@ -57,7 +57,7 @@ def anneal(backend: Backend, problem: Problem) -> Solved:
         solved: Solved = native(problem)
         return solved
     cross, xx, yy = _pairs(problem)
-    init = problem.init
+    init = None if problem.init is None else problem.init.to(problem.x.dtype)
     batch = len(problem.x)
     final = [[problem.eps]] * batch
     schedules = final if init is not None else _schedules(problem)
@@ -86,23 +86,28 @@ def anneal(backend: Backend, problem: Problem) -> Solved:
     )
 
 
-def follow(backend: Backend, problem: Problem, eps_list: list[float]) -> tuple[Potentials, Potentials]:
+def follow(
+    backend: Backend, problem: Problem, eps_list: list[float]
+) -> tuple[Tensor, Potentials, Potentials]:
     """Make one symmetric averaged update at each temperature of `eps_list`, as GeomLoss does.
 
     Returns:
-        The potentials before, and after, a last full parallel half-step at the last temperature.
+        GeomLoss's value (B,), and the potentials before and after a last full parallel half-step at the last
+        temperature.
     """
     native = getattr(backend, "follow", None)
     if native is not None:
-        result: tuple[Potentials, Potentials] = native(problem, eps_list)
+        result: tuple[Tensor, Potentials, Potentials] = native(problem, eps_list)
         return result
     cross, xx, yy = _pairs(problem)
     f, g, f_after, g_after = _follow_pair(backend, problem, cross, eps_list)
     if not problem.debias:
-        return Potentials(f, g, None, None), Potentials(f_after, g_after, None, None)
+        after = Potentials(f_after, g_after, None, None)
+        return geomloss_value(problem, after), Potentials(f, g, None, None), after
     f_xx, _, f_xx_after, _ = _follow_pair(backend, problem, xx, eps_list)
     g_yy, _, g_yy_after, _ = _follow_pair(backend, problem, yy, eps_list)
-    return Potentials(f, g, f_xx, g_yy), Potentials(f_after, g_after, f_xx_after, g_yy_after)
+    after = Potentials(f_after, g_after, f_xx_after, g_yy_after)
+    return geomloss_value(problem, after), Potentials(f, g, f_xx, g_yy), after
 
 
 def _pairs(problem: Problem) -> tuple[_Pair, _Pair, _Pair]:

@@ -7,7 +7,7 @@
 namespace otcore {
 namespace {
 
-constexpr double kPadding = -1e30;  // log2 potential of points that are not there
+constexpr double kAbsent = -1e30;  // log2 potential of points that are kept out of a sum
 
 template <class T>
 struct Keyed {
@@ -101,7 +101,8 @@ void Scaled<T>::scale(double k, int p, bool framed) {
   const Cloud& c = *cloud_;
   const long padded = c.tiles * kTile;
   const double factor = p == 2 ? std::sqrt(k) : k;
-  k_ = k;
+  if (k == k_ && framed == framed_) return;
+  k_ = k, framed_ = framed;
   if (weight_.empty()) {
     weight_.assign(padded, T(0));
     for (long i = 0; i < c.n; i++) weight_[i] = static_cast<T>(c.weights[i] / c.heaviest);
@@ -158,9 +159,10 @@ void Scaled<T>::potential(const double* f, const double* linear, bool skip_massl
     const long first = t * kTile, count = std::min<long>(kTile, c.n - first);
     double *h = &h_[first], top = -1e300, low = 1e300;
     for (long r = 0; r < count; r++) h[r] = k_ * (linear ? f[first + r] - linear[first + r] : f[first + r]);
-    for (long r = count; r < kTile; r++) h[r] = kPadding;
+    // Padding has no weight; at the level of a point it keeps the tile's range as it is.
+    for (long r = count; r < kTile; r++) h[r] = skip_massless ? kAbsent : h[count - 1];
     for (long r = 0; skip_massless && r < count; r++)
-      if (!(c.weights[first + r] > 0)) h[r] = kPadding;
+      if (!(c.weights[first + r] > 0)) h[r] = kAbsent;
     for (int r = 0; r < kTile; r++) {
       top = h[r] > top ? h[r] : top;
       const double flat = h[r] - half_[first + r];

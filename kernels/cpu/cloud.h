@@ -38,17 +38,18 @@ template <class T>
 class Scaled {
  public:
   explicit Scaled(const Cloud& cloud) : cloud_(&cloud) {}
-  // k: log2(e) / eps. Frames are the tiles' own when `framed`.
+  // k: log2(e) / eps. Frames are the tiles' own when `framed`. Free when nothing changed.
   void scale(double k, int p, bool framed);
   // The potential in place order, less `linear` (null: nothing). `skip_massless` keeps points without weight out
   // of sums altogether, where their logits would otherwise set the scale.
   void potential(const double* f, const double* linear, bool skip_massless = false);
   const Side<T>& side() const { return side_; }
-  double k() const { return k_; }
+  bool framed() const { return framed_; }
 
  private:
   const Cloud* cloud_;
   double k_ = 0;
+  bool framed_ = false;
   Aligned<T> u_, weight_, flat_;
   Aligned<double> exact_, half_, h_;
   std::vector<double> frame_, lo_, hi_, radius_, top_, low_;

@@ -16,7 +16,7 @@ struct Side {
   const T* u;            // [tiles][d][kTile] scaled coordinates relative to the tile's frame
   const double* exact;   // the same before rounding to T; null when the pair has no frames
   const T* weight;       // [tiles][kTile] in a unit of the caller's; 0 in padding
-  const double* h;       // [tiles][kTile] k f; very negative in padding
+  const double* h;       // [tiles][kTile] k f
   const double* half;    // [tiles][kTile] |u|^2 / 2 when p = 2, else 0
   const T* flat;         // [tiles][kTile] h - half rounded to T: what a pair without frames adds
   const double* frame;   // [d][tiles] the frames' origins, scaled; zeros when the pair has no frames

@@ -13,8 +13,6 @@ namespace {
 constexpr int kWindow = 10;
 constexpr double kBetween = 0.01;   // marginal error at which annealing moves on
 constexpr long kBetweenSweeps = 60; // and the sweeps after which it does so anyway
-constexpr int kSortedDimension = 16;
-constexpr double kManyItems = 2e6;  // multiply-adds of a sweep below which a batch is spread over items
 
 using Vector = std::vector<double>;
 
@@ -26,7 +24,7 @@ struct Problem {
   std::unique_ptr<Term<T>> xy, xx, yy;
 
   Problem(const Item<T>& item, int d, const Settings& s, int threads)
-      : clouds(item.x, item.a, item.n, item.y, item.b, item.m, d, s.cost.p, d <= kSortedDimension, threads),
+      : clouds(item.x, item.a, item.n, item.y, item.b, item.m, d, s.cost.p, worth_ordering(item.n + item.m, d), threads),
         x(clouds.x.get()),
         y(clouds.y.get()) {
     const bool balanced = std::isinf(s.rho_x) && std::isinf(s.rho_y);
@@ -252,6 +250,16 @@ void solve_item(Item<T>& item, int d, const Settings& s, int threads) {
   if (s.debias) item.value += 0.5 * s.eps * std::pow(problem.x->mass - problem.y->mass, 2);
 }
 
+// GeomLoss's value of one side: <a, f - f_xx>, or (rho + eps/2) <a, e^{-f_xx/rho} - e^{-f/rho}>.
+double geomloss_side(const Vector& a, const Vector& f, const Vector* f_xx, double rho, double eps) {
+  double s = 0;
+  for (size_t i = 0; i < a.size(); i++) {
+    const double own = f_xx ? (*f_xx)[i] : 0;
+    s += a[i] * (std::isinf(rho) ? f[i] - own : std::expm1(-own / rho) - std::expm1(-f[i] / rho));
+  }
+  return std::isinf(rho) ? s : (rho + eps / 2) * s;
+}
+
 template <class T>
 void follow_item(Item<T>& item, int d, const Settings& s, int threads) {
   Problem<T> problem(item, d, s, threads);
@@ -285,20 +293,19 @@ void follow_item(Item<T>& item, int d, const Settings& s, int threads) {
   write(item.f, item.g, item.f_xx, item.g_yy);
   update(s.schedule.back(), 0);
   write(item.f_after, item.g_after, item.f_xx_after, item.g_yy_after);
+  const Term<T>&xy = *problem.xy, *xx = problem.xx.get(), *yy = problem.yy.get();
+  item.value = geomloss_side(problem.x->weights, xy.f, xx ? &xx->f : nullptr, s.rho_x, s.schedule.back()) +
+               geomloss_side(problem.y->weights, xy.g, yy ? &yy->f : nullptr, s.rho_y, s.schedule.back());
 }
 
-// Small items are spread over threads, one each; large ones are solved in turn, each by all threads.
+// `interrupted` may be asked by the calling thread only, so not where items are spread.
 template <class T, class F>
-void each(Item<T>* items, long count, int d, const Settings& s, F&& solve) {
-  double work = 0;
-  for (long i = 0; i < count; i++) work = std::max(work, static_cast<double>(items[i].n) * static_cast<double>(items[i].m) * (d + 12));
-  if (count > 1 && (work < kManyItems || count >= 4 * s.threads)) {
-    Settings quiet = s;
-    quiet.interrupted = nullptr;
-    parallel_for(s.threads, count, [&](long i) { solve(items[i], d, quiet, 1); });
-  } else {
-    for (long i = 0; i < count; i++) solve(items[i], d, s, s.threads);
-  }
+void each(Item<T>* items, long count, int d, const Settings& settings, F&& solve) {
+  spread(items, count, d, settings.threads, [&](long i, int threads) {
+    Settings own = settings;
+    if (threads < settings.threads) own.interrupted = nullptr;
+    solve(items[i], d, own, threads);
+  });
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 // Whole solves: the same loops as otcore/solver.py, which is their reference, in one call.
 #pragma once
+#include <algorithm>
 #include <vector>
 
+#include "pool.h"
 #include "term.h"
 
 namespace otcore {
@@ -35,11 +37,39 @@ struct Item {
   int status;
 };
 
-// Converged solves (DESIGN of the solver: accelerated, annealed), item by item.
+// Whether ordered points can make compact tiles: not in high dimension, nor where a few points would have to.
+inline bool worth_ordering(long points, int d) { return d <= 8 || (d <= 32 && points >= 4096); }
+
+// The clouds of one item for a single pass at one temperature: ordered only where tiles are worth it.
+template <class T>
+Clouds clouds_for(const Item<T>& item, int d, Cost cost, double eps, int threads) {
+  auto build = [&](bool sort) {
+    return Clouds(item.x, item.a, item.n, item.y, item.b, item.m, d, cost.p, sort, threads);
+  };
+  Clouds clouds = build(false);
+  const bool order = worth_ordering(item.n + item.m, d) && wants_tiles<T>(*clouds.x, *clouds.y, cost, eps);
+  return order ? build(true) : std::move(clouds);
+}
+
+// Calls f(item, threads) for each: small items spread over threads, one each; large ones in turn, by all threads.
+template <class T, class F>
+void spread(const Item<T>* items, long count, int d, int threads, const F& f) {
+  constexpr double kMany = 2e6;  // multiply-adds of a sweep below which items are spread
+  double work = 0;
+  for (long i = 0; i < count; i++)
+    work = std::max(work, static_cast<double>(items[i].n) * static_cast<double>(items[i].m) * (d + 12));
+  if (count > 1 && (work < kMany || count >= 4 * threads)) {
+    parallel_for(threads, count, [&](long i) { f(i, 1); });
+  } else {
+    for (long i = 0; i < count; i++) f(i, threads);
+  }
+}
+
+// Converged solves, accelerated and annealed, item by item.
 template <class T>
 void anneal(Item<T>* items, long count, int d, const Settings& settings);
 
-// The fixed schedule of GeomLoss: before and after the final extrapolation.
+// The fixed schedule of GeomLoss: potentials before and after the final extrapolation, and its value.
 template <class T>
 void follow(Item<T>* items, long count, int d, const Settings& settings);
 

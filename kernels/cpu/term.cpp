@@ -11,8 +11,9 @@ namespace {
 
 constexpr double kLog2e = 1.4426950408889634074;
 constexpr double kLn2 = 0.69314718055994530942;
-constexpr double kSerial = 3e5;  // multiply-adds below which waking threads costs more than it saves
+constexpr double kSerial = 1.5e6;  // multiply-adds (some 50 us) below which waking threads costs more than it saves
 constexpr int kFramedDimension = 8;
+constexpr double kHarmless = 2e4;  // range of the logits whose rounding in float32 is about 1e-3 of a bit
 constexpr long kFewPoints = 2000;  // clouds ordered by one thread
 
 const Verbs<float>& verbs(float) { return isa().f32; }
@@ -41,6 +42,16 @@ template <class T>
 bool wants_tiles(const Cloud& x, const Cloud& y, Cost cost, double eps) {
   const double range = cost.p == 2 ? x.extent * y.extent : x.extent + y.extent;
   return kLog2e / eps * range > (sizeof(T) == 4 ? 40 : 300);
+}
+
+// Whether tiles get frames of their own: where that makes most tile pairs compact (each halving of a cloud shrinks
+// its tiles by 2^(1/d)), or where rounding would show without.
+template <class T>
+bool frames_pay(const Cloud& x, const Cloud& y, Cost cost, double eps) {
+  if (x.d > kFramedDimension || !wants_tiles<T>(x, y, cost, eps)) return false;
+  const double range = kLog2e / eps * x.extent * y.extent;
+  const double shrunk = range * std::pow(static_cast<double>(x.tiles) * static_cast<double>(y.tiles), -1.0 / x.d);
+  return shrunk < (sizeof(T) == 4 ? 80 : 600) || (sizeof(T) == 4 && range > kHarmless);
 }
 
 template bool wants_tiles<float>(const Cloud&, const Cloud&, Cost, double);
@@ -83,19 +94,10 @@ void Term<T>::zero() {
 }
 
 template <class T>
-void Term<T>::temperature(double eps) {
-  if (eps == eps_) return;
-  eps_ = eps;
-  const double k = kLog2e / eps;
-  framed_ = cost_.p == 2 && x_->d <= kFramedDimension && wants_tiles<T>(*x_, *y_, cost_, eps);
-  sx_.scale(k, cost_.p, framed_);
-  if (!same_) sy_.scale(k, cost_.p, framed_);
-}
-
-template <class T>
 Pair<T> Term<T>::pair() const {
   const double k = kLog2e / eps_;
-  return {&sx_.side(), same_ ? &sx_.side() : &sy_.side(), cost_.p, framed_, same_, static_cast<T>(cost_.floor * k * k), cutoff_};
+  const Side<T>& x = sx_.side();
+  return {&x, same_ ? &x : &sy_.side(), cost_.p, sx_.framed(), same_, static_cast<T>(cost_.floor * k * k), cutoff_};
 }
 
 // Fixed by the size alone, so that every number of threads adds in the same order.
@@ -104,62 +106,72 @@ long Term<T>::chunks() const {
   return std::clamp<long>(x_->tiles / 4, 1, 48);
 }
 
+// One side as the kernels read it, at the current temperature and potential.
 template <class T>
-void Term<T>::load_potentials() {
-  sx_.potential(f.data(), linear_x_.empty() ? nullptr : linear_x_.data());
-  if (!same_) sy_.potential(g.data(), linear_y_.empty() ? nullptr : linear_y_.data());
+void Term<T>::prepare(bool transpose) {
+  const bool framed = cost_.p == 2 && frames_pay<T>(*x_, *y_, cost_, eps_);
+  const std::vector<double>& linear = transpose ? linear_y_ : linear_x_;
+  Scaled<T>& side = transpose ? sy_ : sx_;
+  side.scale(kLog2e / eps_, cost_.p, framed);
+  side.potential((transpose ? g : f).data(), linear.empty() ? nullptr : linear.data());
+}
+
+template <class T>
+void Term<T>::sweep_chunk(long chunk) {
+  const long count = chunks(), columns = y_->tiles * kTile;
+  const long first = x_->tiles * chunk / count, last = x_->tiles * (chunk + 1) / count;
+  T* cols = &partial_[chunk * columns];
+  std::fill(cols, cols + columns, T(0));
+  verbs(T()).sweep(pair(), first, last, r.data() + first * kTile, cols);
+}
+
+// Adds what the chunks of rows gave the sums [first, last), and takes logarithms.
+template <class T>
+void Term<T>::finish(bool transpose, long first, long last) {
+  std::vector<double>&sums = transpose ? c : r, &logs = transpose ? log_c : log_r;
+  if (transpose) std::fill(&sums[first], &sums[last - 1] + 1, 0.0);
+  if (transpose || same_) {
+    const long columns = y_->tiles * kTile;
+    for (long chunk = 0; chunk < chunks(); chunk++) {
+      const T* part = &partial_[chunk * columns];
+      for (long j = first; j < last; j++) sums[j] += static_cast<double>(part[j]);
+    }
+  }
+  const double unit = transpose ? x_->heaviest : y_->heaviest;
+  for (long j = first; j < last; j++) sums[j] *= unit;
+  isa().log2(&sums[first], last - first, &logs[first]);
+  for (long j = first; j < last; j++) logs[j] *= kLn2;
 }
 
 template <class T>
 void Term<T>::sums(Term* const* terms, int count, int threads) {
   struct Task {
-    int term;
+    Term* term;
+    bool transpose;
     long first, last;
   };
-  std::vector<Task> rows, columns;
+  std::vector<Task> sides, chunks, parts;
   double work = 0;
   for (int q = 0; q < count; q++) {
     Term& t = *terms[q];
-    const long chunks = t.chunks(), padded = t.y_->tiles * kTile;
-    t.load_potentials();
-    t.partial_.resize(chunks * padded);
+    t.partial_.resize(t.chunks() * t.y_->tiles * kTile);
     t.r.resize(t.x_->tiles * kTile);
-    if (!t.same_) t.c.resize(padded);
-    for (long h = 0; h < chunks; h++) rows.push_back({q, h, 0});
-    for (long j = 0; j < padded; j += kPart) columns.push_back({q, j, std::min(padded, j + kPart)});
+    if (!t.same_) t.c.resize(t.y_->tiles * kTile);
+    for (long chunk = 0; chunk < t.chunks(); chunk++) chunks.push_back({&t, false, chunk, 0});
+    for (bool transpose : {false, true}) {
+      if (transpose && t.same_) continue;
+      sides.push_back({&t, transpose, 0, 0});
+      const long n = transpose ? t.y_->n : t.x_->n;
+      for (long i = 0; i < n; i += kPart) parts.push_back({&t, transpose, i, std::min(n, i + kPart)});
+    }
     work += t.work();
   }
   if (work < kSerial) threads = 1;
-  parallel_for(threads, static_cast<long>(rows.size()), [&](long task) {
-    Term& t = *terms[rows[task].term];
-    const long h = rows[task].first, chunks = t.chunks(), tiles = t.x_->tiles;
-    const long padded = t.y_->tiles * kTile;
-    T* cols = &t.partial_[h * padded];
-    std::fill(cols, cols + padded, T(0));
-    const long tile0 = tiles * h / chunks, tile1 = tiles * (h + 1) / chunks;
-    verbs(T()).sweep(t.pair(), tile0, tile1, t.r.data() + tile0 * kTile, cols);
-  });
-  parallel_for(threads, static_cast<long>(columns.size()), [&](long task) {
-    Term& t = *terms[columns[task].term];
-    const long first = columns[task].first, last = columns[task].last, chunks = t.chunks();
-    const long padded = t.y_->tiles * kTile;
-    double* total = t.same_ ? t.r.data() : t.c.data();
-    if (!t.same_) std::fill(total + first, total + last, 0.0);
-    for (long h = 0; h < chunks; h++)
-      for (long j = first; j < last; j++) total[j] += static_cast<double>(t.partial_[h * padded + j]);
-  });
-  for (int q = 0; q < count; q++) terms[q]->repair(threads);
-}
-
-template <class T>
-void Term<T>::repair(int threads) {
-  r.resize(x_->n);
-  for (double& v : r) v *= y_->heaviest;
-  repair_side(r, log_r, false, threads);
-  if (same_) return;
-  c.resize(y_->n);
-  for (double& v : c) v *= x_->heaviest;
-  repair_side(c, log_c, true, threads);
+  parallel_for(threads, static_cast<long>(sides.size()), [&](long i) { sides[i].term->prepare(sides[i].transpose); });
+  parallel_for(threads, static_cast<long>(chunks.size()), [&](long i) { chunks[i].term->sweep_chunk(chunks[i].first); });
+  parallel_for(threads, static_cast<long>(parts.size()),
+               [&](long i) { parts[i].term->finish(parts[i].transpose, parts[i].first, parts[i].last); });
+  for (const Task& side : sides) side.term->repair(side.transpose, threads);
 }
 
 template <class T>
@@ -192,13 +204,12 @@ std::vector<double> Term<T>::softmin(int threads) {
   return out;
 }
 
-// Logarithms of the sums; sums out of range are recomputed by softmin.
+// Sums out of range are recomputed by softmin.
 template <class T>
-void Term<T>::repair_side(std::vector<double>& sums, std::vector<double>& logs, bool transpose, int threads) {
+void Term<T>::repair(bool transpose, int threads) {
+  std::vector<double>&sums = transpose ? c : r, &logs = transpose ? log_c : log_r;
+  sums.resize(transpose ? y_->n : x_->n);
   const std::vector<long> bad = out_of_range(sums);
-  for (long i : bad) sums[i] = 1;
-  isa().log2(sums.data(), static_cast<long>(sums.size()), logs.data());
-  for (double& v : logs) v *= kLn2;
   if (bad.empty()) return;
   const std::vector<double> target = softmin_at(bad, transpose, threads);
   const std::vector<double>& own = transpose ? g : f;
@@ -236,7 +247,8 @@ void Term<T>::log_sums_at(const double* points, long count, bool transpose, int 
 template <class T>
 void Term<T>::grad_pass(int threads, std::vector<double>& out) {
   const long tiles = x_->tiles, blocks = std::min<long>(tiles, 256);
-  load_potentials();
+  prepare(false);
+  if (!same_) prepare(true);
   r.resize(tiles * kTile);
   out.resize(tiles * kTile * x_->d);
   parallel_for(2 * work() < kSerial ? 1 : threads, blocks, [&](long h) {
@@ -277,7 +289,8 @@ void Term<T>::apply(const double* v, int width, int threads, std::vector<double>
   for (long j = 0; j < other.n; j++)
     for (int k = 0; k < width; k++)
       packed[(j / kTile * width + k) * kTile + j % kTile] = static_cast<T>(v[j * width + k]);
-  load_potentials();
+  prepare(false);
+  if (!same_) prepare(true);
   r.resize(tiles * kTile);
   out.resize(tiles * kTile * width);
   parallel_for(2 * work() < kSerial ? 1 : threads, blocks, [&](long h) {

@@ -48,7 +48,7 @@ class Term {
 
   // Potentials that are zero once the clouds are centred.
   void zero();
-  void temperature(double eps);
+  void temperature(double eps) { eps_ = eps; }
   // Row and column sums at (f, g) and the current temperature. Several terms share one parallel region.
   static void sums(Term* const* terms, int count, int threads);
 
@@ -65,12 +65,13 @@ class Term {
   void apply(const double* v, int width, int threads, std::vector<double>& out);
 
  private:
-  static constexpr long kPart = 4096;  // columns reduced by one task
+  static constexpr long kPart = 4096;  // sums finished by one task
   Pair<T> pair() const;
   long chunks() const;
-  void load_potentials();
-  void repair(int threads);
-  void repair_side(std::vector<double>& sums, std::vector<double>& logs, bool transpose, int threads);
+  void prepare(bool transpose);
+  void sweep_chunk(long chunk);
+  void finish(bool transpose, long first, long last);
+  void repair(bool transpose, int threads);
   std::vector<long> out_of_range(const std::vector<double>& sums) const;
   std::vector<double> softmin_at(const std::vector<long>& places, bool transpose, int threads) const;
   void grad_pass(int threads, std::vector<double>& out);
@@ -81,7 +82,6 @@ class Term {
   bool same_;
   double cutoff_, least_;  // tile pairs below 2^-cutoff are skipped; sums below `least` are recomputed
   double eps_ = 0;
-  bool framed_ = false;
   Scaled<T> sx_, sy_;
   std::vector<double> linear_x_, linear_y_;  // C = |x - y|^2 / 2 for centred points, plus these
   Aligned<T> partial_;                       // column sums of each chunk of rows

@@ -5,9 +5,9 @@ Inside, everything is batched and contiguous: x (B, N, D), y (B, M, D), a (B, N)
 float64. With cost C_ij and temperature eps, e_ij = exp((f_i + g_j - C_ij) / eps) and the plan is pi_ij = a_i
 b_j e_ij.
 
-Two whole-loop forms are optional, `anneal(problem) -> Solved` and `follow(problem, eps_list) -> (Potentials,
-Potentials)`; where a backend lacks them `otcore.solver` runs its Python loops, which are also their
-reference.
+Whole operations are optional: `anneal(problem)` and `follow(problem, eps_list)` as in `otcore.solver`,
+`gradients` as `otcore.operators.point_gradients`, `diameter` as `otcore.schedule.joint_diameter`. Where a
+backend lacks one, the Python form, which is also its reference, runs on the verbs.
 """
 
 from __future__ import annotations

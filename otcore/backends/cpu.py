@@ -7,6 +7,7 @@ that number is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -131,12 +132,42 @@ class Cpu:
         normalise: bool = False,
         floor: float = 0.0,
     ) -> Tensor:
-        f64, g64 = _wide(f), _wide(g)
-        out = _empty(x)
-        same = x is y and f is g and a is b
-        where = f64.data_ptr(), g64.data_ptr(), eps, same, normalise, out.data_ptr()
-        _core.grad(_batch(x, y, a, b, cost, floor), *where)
-        return out.to(x.dtype)
+        weight = torch.ones_like(a) if normalise else a
+        batch, potentials = _batch(x, y, a, b, cost, floor), Potentials(f, g, None, None)
+        return self._gradients(batch, eps, potentials, (weight, None, None, None), normalise, x, None)[0]
+
+    def gradients(
+        self,
+        problem: Problem,
+        potentials: Potentials,
+        weights: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+        normalise: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """`otcore.operators.point_gradients` in one call."""
+        q = problem
+        return self._gradients(_problem_batch(q), q.eps, potentials, weights, normalise, q.x, q.y)
+
+    def _gradients(
+        self,
+        batch: _core.Batch,
+        eps: float,
+        potentials: Potentials,
+        weights: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+        normalise: bool,
+        x: Tensor,
+        y: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The gradients of the sides that have a weight; zeros for the other."""
+        f64, w64 = (
+            [None if t is None else _wide(t) for t in potentials],
+            [None if t is None else _wide(t) for t in weights],
+        )
+        g_x, g_y = (None if like is None else torch.zeros_like(like) for like in (x, y))
+        need_x, need_y = w64[0] is not None or w64[2] is not None, w64[1] is not None or w64[3] is not None
+        out_x = g_x.data_ptr() if g_x is not None and need_x else 0
+        out_y = g_y.data_ptr() if g_y is not None and need_y else 0
+        _core.gradients(batch, eps, _addresses(f64), _addresses(w64), normalise, out_x, out_y)
+        return g_x, g_y  # type: ignore[return-value]
 
     def anneal(self, problem: Problem) -> Solved:
         """`otcore.solver.anneal` in one call, items spread over threads where they are small."""
@@ -157,15 +188,20 @@ class Cpu:
             info.data_ptr(),
         )
         value, status, n_iter, error = info.unbind(-1)
-        return Solved(value.to(q.x.dtype), _narrow(potentials, q), status.long(), n_iter.long(), error)
+        return Solved(value.to(q.x.dtype), potentials, status.long(), n_iter.long(), error)
 
-    def follow(self, problem: Problem, eps_list: list[float]) -> tuple[Potentials, Potentials]:
+    def diameter(self, problem: Problem) -> float:
+        """`otcore.schedule.joint_diameter`; NaN where a coordinate is not finite."""
+        return _core.diameter(_problem_batch(problem))
+
+    def follow(self, problem: Problem, eps_list: list[float]) -> tuple[Tensor, Potentials, Potentials]:
         """`otcore.solver.follow` in one call."""
         q = problem
         before, after = _start(q), _start(q)
-        batch = _problem_batch(q)
-        _core.follow(batch, eps_list, *q.rho, q.debias, _addresses(before), _addresses(after))
-        return _narrow(before, q), _narrow(after, q)
+        info = torch.empty(len(q.x), 4, dtype=torch.float64)
+        batch, first, last = _problem_batch(q), _addresses(before), _addresses(after)
+        _core.follow(batch, eps_list, *q.rho, q.debias, first, last, info.data_ptr())
+        return info[:, 0].to(q.x.dtype, copy=True), before, after
 
 
 def _start(problem: Problem) -> Potentials:
@@ -180,11 +216,5 @@ def _start(problem: Problem) -> Potentials:
     return Potentials(_empty(a), _empty(b), _empty(a), _empty(b))
 
 
-def _addresses(potentials: Potentials) -> list[int]:
-    return [0 if t is None else t.data_ptr() for t in potentials]
-
-
-def _narrow(potentials: Potentials, problem: Problem) -> Potentials:
-    if problem.x.dtype == torch.float64:
-        return potentials
-    return Potentials(*(None if t is None else t.to(problem.x.dtype) for t in potentials))  # type: ignore[arg-type]
+def _addresses(tensors: Iterable[Tensor | None]) -> list[int]:
+    return [0 if t is None else t.data_ptr() for t in tensors]

@@ -39,6 +39,7 @@ def logits(
     """(f_i + g_j - C_ij) / eps, (B, N, M); eps is a float or (B,)."""
     if isinstance(eps, Tensor):
         eps = eps.view(-1, 1, 1)
+    f, g = f.to(x.dtype), g.to(x.dtype)
     return (f.unsqueeze(2) + g.unsqueeze(1) - cost_matrix(x, y, cost, floor)) / eps
 
 
