@@ -16,8 +16,8 @@ namespace otcore {
 namespace {
 
 // Waking a sleeping thread costs tens of microseconds, a sweep of a few hundred points less: workers spin this
-// long after a job before they sleep, which covers the serial gaps inside a solve.
-constexpr auto kSpin = std::chrono::microseconds(100);
+// long after a job before they sleep, which covers the serial gaps inside a solve and from a forward to its backward.
+constexpr auto kSpin = std::chrono::microseconds(200);
 
 inline void relax() {
 #if defined(__x86_64__) || defined(__i386__)

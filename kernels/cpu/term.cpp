@@ -57,6 +57,19 @@ bool frames_pay(const Cloud& x, const Cloud& y, Cost cost, double eps) {
 template bool wants_tiles<float>(const Cloud&, const Cloud&, Cost, double);
 template bool wants_tiles<double>(const Cloud&, const Cloud&, Cost, double);
 
+// sign <delta, x_i> + constant, in place order.
+static std::vector<double> along(const Cloud& x, const std::vector<double>& delta, double sign, double constant) {
+  std::vector<double> out(x.tiles * kTile, constant);
+  for (long t = 0; t < x.tiles; t++)
+    for (int k = 0; k < x.d; k++) {
+      const double *point = &x.points[(t * x.d + k) * kTile], slope = sign * delta[k];
+      double* place = &out[t * kTile];
+      for (int r = 0; r < kTile; r++) place[r] += slope * point[r];
+    }
+  out.resize(x.n);
+  return out;
+}
+
 template <class T>
 Term<T>::Term(const Cloud& x, const Cloud& y, Cost cost, bool same, bool balanced)
     : x_(&x), y_(&y), cost_(cost), same_(same), sx_(x), sy_(y) {
@@ -66,20 +79,15 @@ Term<T>::Term(const Cloud& x, const Cloud& y, Cost cost, bool same, bool balance
   cutoff_ = precision + (balanced ? 16 : 40);
   least_ = std::exp2(precision - cutoff_);
   skipped = std::exp2(-cutoff_) * x.mass * y.mass * 2;
-  f.assign(x.n, 0), log_r.assign(x.n, 0), r.assign(x.n, 0);
-  if (!same) g.assign(y.n, 0), log_c.assign(y.n, 0), c.assign(y.n, 0);
-  if (cost.p == 2 && !same) {
-    double square = 0;
-    std::vector<double> delta(x.d);
-    for (int k = 0; k < x.d; k++) delta[k] = x.centre[k] - y.centre[k], square += delta[k] * delta[k];
-    if (square > 0) {
-      linear_x_.assign(x.n, 0.5 * square), linear_y_.assign(y.n, 0);
-      for (long i = 0; i < x.n; i++)
-        for (int k = 0; k < x.d; k++) linear_x_[i] += delta[k] * x.at(i, k);
-      for (long j = 0; j < y.n; j++)
-        for (int k = 0; k < x.d; k++) linear_y_[j] -= delta[k] * y.at(j, k);
-    }
-  }
+  f.assign(x.n, 0);
+  if (!same) g.assign(y.n, 0);
+  if (cost.p != 2 || same) return;
+  double square = 0;
+  std::vector<double> delta(x.d);
+  for (int k = 0; k < x.d; k++) delta[k] = x.centre[k] - y.centre[k], square += delta[k] * delta[k];
+  if (!(square > 0)) return;
+  linear_x_ = along(x, delta, 1, 0.5 * square);
+  linear_y_ = along(y, delta, -1, 0);
 }
 
 template <class T>
@@ -103,7 +111,7 @@ Pair<T> Term<T>::pair() const {
 // Fixed by the size alone, so that every number of threads adds in the same order.
 template <class T>
 long Term<T>::chunks() const {
-  return std::clamp<long>(x_->tiles / 4, 1, 48);
+  return std::clamp<long>(x_->tiles / 4, 1, std::min<long>(48, 16 + x_->tiles / 64));
 }
 
 // One side as the kernels read it, at the current temperature and potential.
@@ -155,8 +163,8 @@ void Term<T>::sums(Term* const* terms, int count, int threads) {
   for (int q = 0; q < count; q++) {
     Term& t = *terms[q];
     t.partial_.resize(t.chunks() * t.y_->tiles * kTile);
-    t.r.resize(t.x_->tiles * kTile);
-    if (!t.same_) t.c.resize(t.y_->tiles * kTile);
+    t.r.resize(t.x_->tiles * kTile), t.log_r.resize(t.x_->n);
+    if (!t.same_) t.c.resize(t.y_->tiles * kTile), t.log_c.resize(t.y_->n);
     for (long chunk = 0; chunk < t.chunks(); chunk++) chunks.push_back({&t, false, chunk, 0});
     for (bool transpose : {false, true}) {
       if (transpose && t.same_) continue;
