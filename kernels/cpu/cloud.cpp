@@ -52,29 +52,69 @@ Cloud::Cloud(const T* x, const T* a, long n, int d, bool sort, const double* ori
     std::vector<Keyed<T>> scratch(n);
     split(x, d, order.data(), n, scratch.data());
   }
-  centre.assign(d, 0);
-  weights.resize(n);
-  for (long i = 0; i < n; i++) weights[i] = a ? static_cast<double>(a[order[i]]) : 1.0 / static_cast<double>(n);
+  gather(x, a);
   const double largest = *std::max_element(weights.begin(), weights.end());
   heaviest = largest > 0 ? largest : 1;
   mass = std::accumulate(weights.begin(), weights.end(), 0.0);
-  for (long i = 0; i < n && !origin; i++) {
-    const double share = mass > 0 ? weights[i] / mass : 1.0 / static_cast<double>(n);
-    for (int k = 0; k < d; k++) centre[k] += share * static_cast<double>(x[order[i] * d + k]);
-  }
-  if (origin) std::copy(origin, origin + d, centre.begin());
+  if (origin) centre.assign(origin, origin + d);
+  else take_mean();
+  subtract_centre();
+}
+
+template Cloud::Cloud(const float*, const float*, long, int, bool, const double*);
+template Cloud::Cloud(const double*, const double*, long, int, bool, const double*);
+
+// Points and weights into their places, one tile after another.
+template <class T>
+void Cloud::gather(const T* x, const T* a) {
   points.resize(tiles * kTile * d);
+  weights.resize(n);
+  for (long t = 0; t < tiles; t++) {
+    long source[kTile];
+    const long first = t * kTile, count = std::min<long>(kTile, n - first);
+    for (long r = 0; r < kTile; r++) source[r] = order[first + std::min(r, count - 1)];
+    for (long r = 0; r < count; r++)
+      weights[first + r] = a ? static_cast<double>(a[source[r]]) : 1.0 / static_cast<double>(n);
+    for (int k = 0; k < d; k++) {
+      double* place = &points[(t * d + k) * kTile];
+      for (int r = 0; r < kTile; r++) place[r] = static_cast<double>(x[source[r] * d + k]);
+    }
+  }
+}
+
+// The weighted mean; the plain mean where all weights are zero.
+void Cloud::take_mean() {
+  centre.assign(d, 0);
+  double share[kTile];
+  for (long t = 0; t < tiles; t++) {
+    const long first = t * kTile, count = std::min<long>(kTile, n - first);
+    for (long r = 0; r < kTile; r++)
+      share[r] = r >= count ? 0 : mass > 0 ? weights[first + r] / mass : 1.0 / static_cast<double>(n);
+    for (int k = 0; k < d; k++) {
+      const double* place = &points[(t * d + k) * kTile];
+      double sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int r = 0; r < kTile; r++) sum += share[r] * place[r];
+      centre[k] += sum;
+    }
+  }
+}
+
+void Cloud::subtract_centre() {
   lo.resize(tiles * d), hi.resize(tiles * d);
   double furthest = 0;
   for (long t = 0; t < tiles; t++) {
     double square[kTile] = {};
     for (int k = 0; k < d; k++) {
-      double *v = &points[(t * d + k) * kTile], least = 1e300, most = -1e300;
-      for (long r = 0; r < kTile; r++) {
-        v[r] = static_cast<double>(x[order[std::min(t * kTile + r, n - 1)] * d + k]) - centre[k];
-        square[r] += v[r] * v[r];
-        least = v[r] < least ? v[r] : least;
-        most = v[r] > most ? v[r] : most;
+      double *place = &points[(t * d + k) * kTile], least = 1e300, most = -1e300;
+      const double shift = centre[k];
+#pragma omp simd reduction(min : least) reduction(max : most)
+      for (int r = 0; r < kTile; r++) {
+        const double v = place[r] - shift;
+        place[r] = v;
+        square[r] += v * v;
+        least = v < least ? v : least;
+        most = v > most ? v : most;
       }
       lo[k * tiles + t] = least, hi[k * tiles + t] = most;
     }
@@ -82,9 +122,6 @@ Cloud::Cloud(const T* x, const T* a, long n, int d, bool sort, const double* ori
   }
   extent = std::sqrt(furthest);
 }
-
-template Cloud::Cloud(const float*, const float*, long, int, bool, const double*);
-template Cloud::Cloud(const double*, const double*, long, int, bool, const double*);
 
 std::vector<double> Cloud::place(const double* values) const {
   std::vector<double> out(n);

@@ -26,11 +26,18 @@ struct Cloud {
   template <class T>
   Cloud(const T* x, const T* a, long n, int d, bool sort, const double* origin = nullptr);
 
+  // Coordinate k of the point in place i.
   double at(long i, int k) const { return points[(i / kTile * d + k) * kTile + i % kTile]; }
 
   // in the caller's order -> in place order, and back
   std::vector<double> place(const double* values) const;
   void unplace(const double* values, double* out) const;
+
+ private:
+  template <class T>
+  void gather(const T* x, const T* a);
+  void take_mean();
+  void subtract_centre();
 };
 
 // One side of a term at one temperature.
