@@ -64,9 +64,11 @@ void sweep_rows(const Pair<T>& pair, long tile0, long tile1, double* rows, T* co
       const T *v = y.u + j * y.d * kTile, *wy = y.weight + j * kTile;
       alignas(64) T unused[kTile] = {};
       T* col = pair.same && i == j ? unused : cols + j * kTile;
-      if (!off.tame) add_tile<T, P, D, false, false>(pair, u, v, off, wx, wy, lanes, col);
-      else if (x.unit[i] && y.unit[j]) add_tile<T, P, D, true, true>(pair, u, v, off, wx, wy, lanes, col);
-      else add_tile<T, P, D, true, false>(pair, u, v, off, wx, wy, lanes, col);
+      const bool unit = x.unit[i] && y.unit[j];
+      if (off.tame && unit) add_tile<T, P, D, true, true>(pair, u, v, off, wx, wy, lanes, col);
+      else if (off.tame) add_tile<T, P, D, true, false>(pair, u, v, off, wx, wy, lanes, col);
+      else if (unit) add_tile<T, P, D, false, true>(pair, u, v, off, wx, wy, lanes, col);
+      else add_tile<T, P, D, false, false>(pair, u, v, off, wx, wy, lanes, col);
       if (++since == kFlush) flush(lanes, row), since = 0;
     });
     flush(lanes, row);
