@@ -21,7 +21,8 @@ check: $(VENV)/ready
 
 bench: $(VENV)/ready-bench
 	$(BIN)/python benchmarks/compare.py $(BENCH)
-	cd benchmarks && ../$(BIN)/asv run --python=same --quick
+	$(BIN)/asv machine --yes --config benchmarks/asv.conf.json
+	$(BIN)/asv run --config benchmarks/asv.conf.json --python=same --quick --show-stderr
 
 # A wheel for this machine's Python, repaired to a manylinux tag, and tried in an environment of its own.
 wheel: $(VENV)/ready

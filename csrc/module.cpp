@@ -128,8 +128,8 @@ double diameter_of(const Batch& batch) {
   return std::sqrt(square);
 }
 
-// Calls verb(term, item index) with each item's term at (f, g) and eps.
-template <class T, class Verb>
+// Calls verb(term, item index) with each item's term at (f, g), of type P, and eps.
+template <class T, class P, class Verb>
 void each_term(const Batch& batch, Address f, Address g, double eps, bool same, Verb&& verb) {
   py::gil_scoped_release release;
   std::vector<Item<T>> all = items<T>(batch);
@@ -139,8 +139,8 @@ void each_term(const Batch& batch, Address f, Address g, double eps, bool same, 
     const Cloud &x = *clouds.x, &y = *clouds.y;
     Term<T> term(x, same ? x : y, batch.cost(), same, true);
     term.temperature(eps);
-    if (f) term.f = x.place(part(f, batch.n[i]));
-    if (g && !same) term.g = y.place(part(g, batch.m[i]));
+    if (f) term.f = x.place(at<P>(f) + batch.n[i]);
+    if (g && !same) term.g = y.place(at<P>(g) + batch.m[i]);
     verb(term, i);
   }
 }
@@ -151,19 +151,20 @@ void unplace_rows(const Cloud& cloud, const std::vector<double>& from, long widt
     for (long k = 0; k < width; k++) to[cloud.order[i] * width + k] = from[i * width + k];
 }
 
-template <class T>
+template <class T, class P>
 void sweep_items(const Batch& batch, Address f, Address g, double eps, bool same, Address log_r, Address log_c) {
-  each_term<T>(batch, f, g, eps, same, [&](Term<T>& term, long i) {
+  each_term<T, P>(batch, f, g, eps, same, [&](Term<T>& term, long i) {
     Term<T>* one = &term;
     Term<T>::sums(&one, 1, batch.threads);
-    term.x().unplace(term.log_r.data(), part(log_r, batch.n[i]));
-    if (!same) term.y().unplace(term.log_c.data(), part(log_c, batch.m[i]));
+    const Cloud &x = term.x(), &y = term.y();
+    for (long q = 0; q < x.n; q++) at<T>(log_r)[batch.n[i] + x.order[q]] = static_cast<T>(term.log_r[q]);
+    for (long q = 0; q < y.n && !same; q++) at<T>(log_c)[batch.m[i] + y.order[q]] = static_cast<T>(term.log_c[q]);
   });
 }
 
 template <class T>
 void softmin_items(const Batch& batch, Address g, double eps, Address out) {
-  each_term<T>(batch, 0, g, eps, false, [&](Term<T>& term, long i) {
+  each_term<T, double>(batch, 0, g, eps, false, [&](Term<T>& term, long i) {
     const std::vector<double> values = term.softmin(batch.threads);
     term.x().unplace(values.data(), part(out, batch.n[i]));
   });
@@ -187,7 +188,7 @@ void gradient_items(const Batch& batch, double eps, const std::vector<Address>& 
 
 template <class T>
 void apply_items(const Batch& batch, Address f, Address g, double eps, bool same, Address v, int width, Address out) {
-  each_term<T>(batch, f, g, eps, same, [&](Term<T>& term, long i) {
+  each_term<T, double>(batch, f, g, eps, same, [&](Term<T>& term, long i) {
     const Cloud& y = term.y();
     std::vector<double> placed(y.n * width), values;
     const double* given = part(v, batch.m[i], width);
@@ -210,8 +211,9 @@ PYBIND11_MODULE(_core, m) {
       }));
   m.def("anneal", &anneal_batch);
   m.def("follow", &follow_batch);
-  m.def("sweep", [](const Batch& batch, Address f, Address g, double eps, bool same, Address log_r, Address log_c) {
-    (batch.wide ? sweep_items<double> : sweep_items<float>)(batch, f, g, eps, same, log_r, log_c);
+  m.def("sweep", [](const Batch& batch, bool wide, Address f, Address g, double eps, bool same, Address log_r, Address log_c) {
+    (batch.wide ? sweep_items<double, double> : wide ? sweep_items<float, double> : sweep_items<float, float>)(
+        batch, f, g, eps, same, log_r, log_c);
   });
   m.def("softmin", [](const Batch& batch, Address g, double eps, Address out) {
     (batch.wide ? softmin_items<double> : softmin_items<float>)(batch, g, eps, out);

@@ -38,7 +38,16 @@ def follow(
     after: list[int],
     info: int,
 ) -> None: ...
-def sweep(batch: Batch, f: int, g: int, eps: float, same: bool, log_r: int, log_c: int) -> None: ...
+def sweep(
+    batch: Batch,
+    wide: bool,
+    f: int,
+    g: int,
+    eps: float,
+    same: bool,
+    log_r: int,
+    log_c: int,
+) -> None: ...
 def softmin(batch: Batch, g: int, eps: float, out: int) -> None: ...
 def gradients(
     batch: Batch,

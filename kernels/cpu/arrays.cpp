@@ -1,11 +1,30 @@
-// Elementwise work on potentials: logarithms of the sums, and the inner products of Anderson acceleration.
+// Elementwise work: adding up column sums, their logarithms, and the inner products of Anderson acceleration.
 #include "simd.h"
 #include "verbs.h"
 
 namespace otcore {
 namespace OTCORE_ISA {
 
+namespace {
+
 constexpr int kLanes = Simd<double>::lanes;
+
+template <class T>
+void reduce_any(const T* parts, long count, long stride, long n, double unit, double* sums) {
+  for (long part = 0; part < count; part++)
+    for (long j = 0; j < n; j++) sums[j] += (double)parts[part * stride + j];
+  for (long j = 0; j < n; j++) sums[j] *= unit;
+}
+
+}  // namespace
+
+void reduce(const float* parts, long count, long stride, long n, double unit, double* sums) {
+  reduce_any(parts, count, stride, n, unit, sums);
+}
+
+void reduce(const double* parts, long count, long stride, long n, double unit, double* sums) {
+  reduce_any(parts, count, stride, n, unit, sums);
+}
 
 void log2_array(const double* in, long n, double* out) {
   long i = 0;

@@ -123,11 +123,15 @@ void Cloud::subtract_centre() {
   extent = std::sqrt(furthest);
 }
 
-std::vector<double> Cloud::place(const double* values) const {
+template <class T>
+std::vector<double> Cloud::place(const T* values) const {
   std::vector<double> out(n);
-  for (long i = 0; i < n; i++) out[i] = values[order[i]];
+  for (long i = 0; i < n; i++) out[i] = static_cast<double>(values[order[i]]);
   return out;
 }
+
+template std::vector<double> Cloud::place(const float*) const;
+template std::vector<double> Cloud::place(const double*) const;
 
 void Cloud::unplace(const double* values, double* out) const {
   for (long i = 0; i < n; i++) out[order[i]] = values[i];

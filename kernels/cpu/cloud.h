@@ -30,7 +30,8 @@ struct Cloud {
   double at(long i, int k) const { return points[(i / kTile * d + k) * kTile + i % kTile]; }
 
   // in the caller's order -> in place order, and back
-  std::vector<double> place(const double* values) const;
+  template <class T>
+  std::vector<double> place(const T* values) const;
   void unplace(const double* values, double* out) const;
 
  private:

@@ -12,8 +12,8 @@ extern const Isa table;
 const Isa table = {
     OTCORE_TEXT(OTCORE_ISA),
     8 * kVectorBytes,
-    {sweep, apply, grad},
-    {sweep, apply, grad},
+    {sweep, apply, grad, reduce},
+    {sweep, apply, grad, reduce},
     softmin,
     log2_array,
     dots,

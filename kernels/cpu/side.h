@@ -50,6 +50,8 @@ struct Verbs {
   void (*apply)(const Pair<T>&, long tile0, long tile1, const T* v, int width, double* rows, double* out);
   // rows[i] = sum_j b_j e_ij; out[i][k] = sum_j b_j e_ij d(logit)/du_k, at the scaled coordinates.
   void (*grad)(const Pair<T>&, long tile0, long tile1, double* rows, double* out);
+  // sums[j] = (sums[j] + the parts' [j]) * unit, for parts of `stride` numbers each
+  void (*reduce)(const T* parts, long count, long stride, long n, double unit, double* sums);
 };
 
 struct Isa {

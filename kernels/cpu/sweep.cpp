@@ -54,6 +54,7 @@ void sweep_rows(const Pair<T>& pair, long tile0, long tile1, double* rows, T* co
   constexpr int L = Simd<T>::lanes;
   const Side<T>&x = *pair.x, &y = *pair.y;
   double* bound = new double[y.tiles];
+  alignas(64) T unused[kTile] = {};  // columns of a diagonal tile, which its rows already hold
   for (long i = tile0; i < tile1; i++) {
     alignas(64) T lanes[kTile * L] = {};
     double* row = rows + (i - tile0) * kTile;
@@ -62,7 +63,6 @@ void sweep_rows(const Pair<T>& pair, long tile0, long tile1, double* rows, T* co
     long since = 0;
     visit(pair, i, pair.same ? i : 0, bound, [&](long j, const Offsets<T>& off) {
       const T *v = y.u + j * y.d * kTile, *wy = y.weight + j * kTile;
-      alignas(64) T unused[kTile] = {};
       T* col = pair.same && i == j ? unused : cols + j * kTile;
       const bool unit = x.unit[i] && y.unit[j];
       if (off.tame && unit) add_tile<T, P, D, true, true>(pair, u, v, off, wx, wy, lanes, col);

@@ -111,7 +111,7 @@ Pair<T> Term<T>::pair() const {
 // Fixed by the size alone, so that every number of threads adds in the same order.
 template <class T>
 long Term<T>::chunks() const {
-  return std::clamp<long>(x_->tiles / 4, 1, std::min<long>(48, 16 + x_->tiles / 64));
+  return std::clamp<long>(x_->tiles / 4, 1, std::clamp<long>(x_->tiles / 64, 16, 48));
 }
 
 // One side as the kernels read it, at the current temperature and potential.
@@ -138,15 +138,9 @@ template <class T>
 void Term<T>::finish(bool transpose, long first, long last) {
   std::vector<double>&sums = transpose ? c : r, &logs = transpose ? log_c : log_r;
   if (transpose) std::fill(&sums[first], &sums[last - 1] + 1, 0.0);
-  if (transpose || same_) {
-    const long columns = y_->tiles * kTile;
-    for (long chunk = 0; chunk < chunks(); chunk++) {
-      const T* part = &partial_[chunk * columns];
-      for (long j = first; j < last; j++) sums[j] += static_cast<double>(part[j]);
-    }
-  }
   const double unit = transpose ? x_->heaviest : y_->heaviest;
-  for (long j = first; j < last; j++) sums[j] *= unit;
+  const long parts = transpose || same_ ? chunks() : 0;
+  verbs(T()).reduce(partial_.data() + first, parts, y_->tiles * kTile, last - first, unit, &sums[first]);
   isa().log2(&sums[first], last - first, &logs[first]);
   for (long j = first; j < last; j++) logs[j] *= kLn2;
 }

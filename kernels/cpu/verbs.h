@@ -16,6 +16,9 @@ void grad(const Pair<double>& pair, long tile0, long tile1, double* rows, double
 
 void softmin(const Pair<double>& pair, const double* points, long count, double* out);
 
+void reduce(const float* parts, long count, long stride, long n, double unit, double* sums);
+void reduce(const double* parts, long count, long stride, long n, double unit, double* sums);
+
 void log2_array(const double* in, long n, double* out);
 void dots(const double* const* history, int count, const double* w, const double* z, long n, double* dots);
 void combine(const double* const* history, int count, const double* gamma, long n, double* z);

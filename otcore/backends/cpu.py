@@ -89,13 +89,13 @@ class Cpu:
         same: bool = False,
         floor: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        f64, g64 = _wide(f), _wide(g)
-        log_r, log_c = _empty(a), _empty(b)
-        batch = _batch(x, y, a, b, cost, floor)
-        where = f64.data_ptr(), g64.data_ptr()
-        _core.sweep(batch, *where, float(eps), same, log_r.data_ptr(), log_c.data_ptr())
-        r = log_r.to(x.dtype)
-        return r, r if same else log_c.to(x.dtype)
+        wide = torch.float64 in (f.dtype, g.dtype, x.dtype)
+        if wide:
+            f, g = _wide(f), _wide(g)
+        log_r, log_c = torch.empty_like(a), torch.empty_like(b)
+        batch, where = _batch(x, y, a, b, cost, floor), (f.data_ptr(), g.data_ptr())
+        _core.sweep(batch, wide, *where, float(eps), same, log_r.data_ptr(), log_c.data_ptr())
+        return log_r, log_r if same else log_c
 
     def apply(
         self,
