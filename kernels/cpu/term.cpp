@@ -114,6 +114,13 @@ long Term<T>::chunks() const {
   return std::clamp<long>(x_->tiles / 4, 1, std::clamp<long>(x_->tiles / 64, 16, 48));
 }
 
+// Later chunks are smaller, so that threads which share them out finish together.
+template <class T>
+long Term<T>::first_tile(long chunk) const {
+  const double left = 1 - static_cast<double>(chunk) / static_cast<double>(chunks());
+  return x_->tiles - std::lround(static_cast<double>(x_->tiles) * left * std::sqrt(left));
+}
+
 // One side as the kernels read it, at the current temperature and potential.
 template <class T>
 void Term<T>::prepare(bool transpose) {
@@ -126,8 +133,7 @@ void Term<T>::prepare(bool transpose) {
 
 template <class T>
 void Term<T>::sweep_chunk(long chunk) {
-  const long count = chunks(), columns = y_->tiles * kTile;
-  const long first = x_->tiles * chunk / count, last = x_->tiles * (chunk + 1) / count;
+  const long columns = y_->tiles * kTile, first = first_tile(chunk), last = first_tile(chunk + 1);
   T* cols = &partial_[chunk * columns];
   std::fill(cols, cols + columns, T(0));
   verbs(T()).sweep(pair(), first, last, r.data() + first * kTile, cols);

@@ -68,6 +68,7 @@ class Term {
   static constexpr long kPart = 4096;  // sums finished by one task
   Pair<T> pair() const;
   long chunks() const;
+  long first_tile(long chunk) const;
   void prepare(bool transpose);
   void sweep_chunk(long chunk);
   void finish(bool transpose, long first, long last);
