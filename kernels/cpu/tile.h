@@ -32,11 +32,6 @@ struct OffsetStorage {
   alignas(64) T a[kTile], b[kTile], lost_a[kTile], lost_b[kTile];
 };
 
-template <class T>
-OTCORE_INLINE long points_in(const Side<T>& side, long tile) {
-  return side.n - tile * kTile < kTile ? side.n - tile * kTile : kTile;
-}
-
 // Upper bounds on the logits of tile `i` against every tile of y from `j0` on, from boxes and potentials.
 template <class T>
 void tile_bounds(const Pair<T>& pair, long i, long j0, double* bound) {
@@ -59,13 +54,13 @@ void tile_bounds(const Pair<T>& pair, long i, long j0, double* bound) {
     for (long j = j0; j < y.tiles; j++) bound[j] = top + y.top[j] - __builtin_sqrt(bound[j]);
 }
 
-// Offsets in the tiles' own frames: with D the distance between the frames,
-// |D + u - v|^2 / 2 = |D|^2 / 2 + D.u - D.v + |u - v|^2 / 2. In double and from unrounded coordinates, so that
-// what cancels does. `a` is shifted to have maximum 0 and `b` takes the shift. Returns the range of a + b.
 struct Range {
   double low, top;
 };
 
+// Offsets in the tiles' own frames: with D the distance between the frames,
+// |D + u - v|^2 / 2 = |D|^2 / 2 + D.u - D.v + |u - v|^2 / 2. In double and from unrounded coordinates, so that
+// what cancels does. `a` is shifted to have maximum 0 and `b` takes the shift. Returns the range of a + b.
 template <class T>
 OTCORE_INLINE Range frame_offsets(const Pair<T>& pair, long i, long j, bool direct, OffsetStorage<T>& out) {
   const Side<T>&x = *pair.x, &y = *pair.y;
