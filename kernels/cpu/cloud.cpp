@@ -53,9 +53,15 @@ Cloud::Cloud(const T* x, const T* a, long n, int d, bool sort, const double* ori
     split(x, d, order.data(), n, scratch.data());
   }
   gather(x, a);
-  const double largest = *std::max_element(weights.begin(), weights.end());
+  double largest = 0, total = 0;
+  const double* w = weights.data();
+#pragma omp simd reduction(max : largest) reduction(+ : total)
+  for (long i = 0; i < n; i++) {
+    total += w[i];
+    largest = w[i] > largest ? w[i] : largest;
+  }
   heaviest = largest > 0 ? largest : 1;
-  mass = std::accumulate(weights.begin(), weights.end(), 0.0);
+  mass = total;
   if (origin) centre.assign(origin, origin + d);
   else take_mean();
   subtract_centre();
@@ -69,12 +75,18 @@ template <class T>
 void Cloud::gather(const T* x, const T* a) {
   points.resize(tiles * kTile * d);
   weights.resize(n);
+  if (a)
+    for (long i = 0; i < n; i++) weights[i] = static_cast<double>(a[order[i]]);
+  else
+    std::fill(weights.begin(), weights.end(), 1.0 / static_cast<double>(n));
+  long last[kTile];
   for (long t = 0; t < tiles; t++) {
-    long source[kTile];
     const long first = t * kTile, count = std::min<long>(kTile, n - first);
-    for (long r = 0; r < kTile; r++) source[r] = order[first + std::min(r, count - 1)];
-    for (long r = 0; r < count; r++)
-      weights[first + r] = a ? static_cast<double>(a[source[r]]) : 1.0 / static_cast<double>(n);
+    const long* source = &order[first];
+    if (count < kTile) {
+      for (long r = 0; r < kTile; r++) last[r] = source[std::min(r, count - 1)];
+      source = last;
+    }
     for (int k = 0; k < d; k++) {
       double* place = &points[(t * d + k) * kTile];
       for (int r = 0; r < kTile; r++) place[r] = static_cast<double>(x[source[r] * d + k]);
@@ -82,21 +94,24 @@ void Cloud::gather(const T* x, const T* a) {
   }
 }
 
-// The weighted mean; the plain mean where all weights are zero.
+// The weighted mean, or the plain one where weighted sums could overflow or vanish: any origin is right.
 void Cloud::take_mean() {
+  const bool weighted = mass > 1e-100 && mass < 1e100;
   centre.assign(d, 0);
-  double share[kTile];
-  for (long t = 0; t < tiles; t++) {
-    const long first = t * kTile, count = std::min<long>(kTile, n - first);
-    for (long r = 0; r < kTile; r++)
-      share[r] = r >= count ? 0 : mass > 0 ? weights[first + r] / mass : 1.0 / static_cast<double>(n);
-    for (int k = 0; k < d; k++) {
-      const double* place = &points[(t * d + k) * kTile];
-      double sum = 0;
+  for (int k = 0; k < d; k++) {
+    double sum = 0;
+    for (long t = 0; t < tiles; t++) {
+      const long first = t * kTile, count = std::min<long>(kTile, n - first);
+      const double *place = &points[(t * d + k) * kTile], *w = &weights[first];
+      if (weighted) {
 #pragma omp simd reduction(+ : sum)
-      for (int r = 0; r < kTile; r++) sum += share[r] * place[r];
-      centre[k] += sum;
+        for (long r = 0; r < count; r++) sum += w[r] * place[r];
+      } else {
+#pragma omp simd reduction(+ : sum)
+        for (long r = 0; r < count; r++) sum += place[r];
+      }
     }
+    centre[k] = sum / (weighted ? mass : static_cast<double>(n));
   }
 }
 
@@ -118,7 +133,8 @@ void Cloud::subtract_centre() {
       }
       lo[k * tiles + t] = least, hi[k * tiles + t] = most;
     }
-    for (int r = 0; r < kTile; r++) furthest = std::max(furthest, square[r]);
+#pragma omp simd reduction(max : furthest)
+    for (int r = 0; r < kTile; r++) furthest = square[r] > furthest ? square[r] : furthest;
   }
   extent = std::sqrt(furthest);
 }
@@ -145,8 +161,9 @@ void Scaled<T>::scale(double k, int p, bool framed) {
   if (k == k_ && framed == framed_) return;
   k_ = k, framed_ = framed;
   if (weight_.empty()) {
-    weight_.assign(padded, T(0));
+    weight_.resize(padded);
     for (long i = 0; i < c.n; i++) weight_[i] = static_cast<T>(c.weights[i] / c.heaviest);
+    std::fill(weight_.begin() + c.n, weight_.end(), T(0));
     u_.resize(padded * c.d), half_.resize(padded), h_.resize(padded), flat_.resize(padded);
     frame_.resize(c.tiles * c.d), lo_.resize(c.tiles * c.d), hi_.resize(c.tiles * c.d);
     radius_.resize(c.tiles), top_.resize(c.tiles), low_.resize(c.tiles);
@@ -184,6 +201,7 @@ void Scaled<T>::scale(double k, int p, bool framed) {
       }
     }
     double furthest = 0;
+#pragma omp simd reduction(max : furthest)
     for (int r = 0; r < kTile; r++) furthest = half[r] > furthest ? half[r] : furthest;
     radius_[t] = std::sqrt(2 * furthest);
   }
@@ -204,11 +222,14 @@ void Scaled<T>::potential(const double* f, const double* linear, bool skip_massl
     for (long r = count; r < kTile; r++) h[r] = skip_massless ? kAbsent : h[count - 1];
     for (long r = 0; skip_massless && r < count; r++)
       if (!(c.weights[first + r] > 0)) h[r] = kAbsent;
+    const double* half = &half_[first];
+    T* flats = &flat_[first];
+#pragma omp simd reduction(max : top) reduction(min : low)
     for (int r = 0; r < kTile; r++) {
       top = h[r] > top ? h[r] : top;
-      const double flat = h[r] - half_[first + r];
+      const double flat = h[r] - half[r];
       low = flat < low ? flat : low;
-      flat_[first + r] = static_cast<T>(flat);
+      flats[r] = static_cast<T>(flat);
     }
     top_[t] = top, low_[t] = low;
   }

@@ -41,7 +41,7 @@ void gather_tile(const Pair<T>& pair, long i, const T* values, int width, double
     const T* u = x.u + i * x.d * kTile + r0;
     for (long q = 0; q < (long)kRows * width * L; q++) lanes[q] = 0;
     Vec<T> sum[kRows] = {};
-    visit(pair, i, 0, bound, [&](long j, const Offsets<T>& off) {
+    visit(pair, i, 0, bound, 1, [&](long j, long, const Offsets<T>& off) {
       const T* v = y.u + j * y.d * kTile;
       const T* value = G == Gather::values ? values + j * width * kTile : v;
       alignas(64) T e[kRows][kTile];

@@ -40,6 +40,17 @@ OTCORE_INLINE void add_tile(const Pair<T>& pair, const T* u, const T* v, const O
   }
 }
 
+// The same for a tile of rows and `count` consecutive tiles of columns.
+template <class T, int P, int D, bool TAME, bool UNIT>
+void add_run(const Pair<T>& pair, const T* u, const T* v, Offsets<T> off, long count, const T* wx, const T* wy, T* rows,
+             T* cols) {
+  if (TAME) off.direct = false;  // as it is: known to the compiler, this saves a branch a register tile
+  for (long j = 0; j < count; j++) {
+    add_tile<T, P, D, TAME, UNIT>(pair, u, v, off, wx, wy, rows, cols);
+    v += (D ? D : pair.y->d) * kTile, wy += kTile, cols += kTile, off = off.from(0, kTile);
+  }
+}
+
 template <class T>
 void flush(T* lanes, double* rows) {
   constexpr int L = Simd<T>::lanes;
@@ -61,15 +72,15 @@ void sweep_rows(const Pair<T>& pair, long tile0, long tile1, double* rows, T* co
     for (int r = 0; r < kTile; r++) row[r] = 0;
     const T *u = x.u + i * x.d * kTile, *wx = x.weight + i * kTile;
     long since = 0;
-    visit(pair, i, pair.same ? i : 0, bound, [&](long j, const Offsets<T>& off) {
+    visit(pair, i, pair.same ? i : 0, bound, kFlush, [&](long j, long count, const Offsets<T>& off) {
       const T *v = y.u + j * y.d * kTile, *wy = y.weight + j * kTile;
       T* col = pair.same && i == j ? unused : cols + j * kTile;
       const bool unit = x.unit[i] && y.unit[j];
-      if (off.tame && unit) add_tile<T, P, D, true, true>(pair, u, v, off, wx, wy, lanes, col);
-      else if (off.tame) add_tile<T, P, D, true, false>(pair, u, v, off, wx, wy, lanes, col);
-      else if (unit) add_tile<T, P, D, false, true>(pair, u, v, off, wx, wy, lanes, col);
-      else add_tile<T, P, D, false, false>(pair, u, v, off, wx, wy, lanes, col);
-      if (++since == kFlush) flush(lanes, row), since = 0;
+      if (off.tame && unit) add_run<T, P, D, true, true>(pair, u, v, off, count, wx, wy, lanes, col);
+      else if (off.tame) add_run<T, P, D, true, false>(pair, u, v, off, count, wx, wy, lanes, col);
+      else if (unit) add_run<T, P, D, false, true>(pair, u, v, off, count, wx, wy, lanes, col);
+      else add_run<T, P, D, false, false>(pair, u, v, off, count, wx, wy, lanes, col);
+      if ((since += count) >= kFlush) flush(lanes, row), since = 0;
     });
     flush(lanes, row);
   }

@@ -100,28 +100,40 @@ OTCORE_INLINE Range frame_offsets(const Pair<T>& pair, long i, long j, bool dire
   return {low_a + low_b - 0.5 * square, top_b + shift};
 }
 
-// Calls f(j, offsets) for the tiles j >= j0 of y that are not certainly negligible to tile i of x. `bound` is
-// scratch of y.tiles doubles.
+// Calls f(j, count, offsets) for the tiles j >= j0 of y that are not certainly negligible to tile i of x: for runs
+// of at most `longest` tiles which are alike in what the offsets say and in having unit weights, the diagonal tile
+// of a symmetric pair by itself. `bound` is scratch of y.tiles doubles.
 template <class T, class F>
-OTCORE_INLINE void visit(const Pair<T>& pair, long i, long j0, double* bound, F&& f) {
+OTCORE_INLINE void visit(const Pair<T>& pair, long i, long j0, double* bound, long longest, F&& f) {
   const Side<T>&x = *pair.x, &y = *pair.y;
   tile_bounds(pair, i, j0, bound);
+  const double low = x.low[i], radius = x.radius[i];
+  if (!pair.framed) {
+    const T* a = x.flat + i * kTile;
+    const auto is_tame = [&](long j) {
+      return pair.p == 2 && low + y.low[j] - radius * y.radius[j] > kLowest<T> && bound[j] < kHighest<T>;
+    };
+    for (long j = j0, end; j < y.tiles; j = end) {
+      end = j + 1;
+      if (bound[j] < -pair.cutoff) continue;
+      const bool tame = is_tame(j), unit = y.unit[j];
+      const long last = pair.same && i == j ? end : j + longest < y.tiles ? j + longest : y.tiles;
+      while (end < last && bound[end] >= -pair.cutoff && is_tame(end) == tame && y.unit[end] == unit) end++;
+      const T* b = y.flat + j * kTile;
+      f(j, end - j, Offsets<T>{a, b, a, b, false, tame});
+    }
+    return;
+  }
   OffsetStorage<T> o;
   for (long j = j0; j < y.tiles; j++) {
     if (bound[j] < -pair.cutoff) continue;
-    const double reach = x.radius[i] * y.radius[j];
-    if (!pair.framed) {
-      const T *a = x.flat + i * kTile, *b = y.flat + j * kTile;
-      const bool tame = pair.p == 2 && x.low[i] + y.low[j] - reach > kLowest<T> && bound[j] < kHighest<T>;
-      f(j, Offsets<T>{a, b, a, b, false, tame});
-      continue;
-    }
+    const double reach = radius * y.radius[j];
     const bool direct = reach >= kCompact<T>;
     const Range range = frame_offsets(pair, i, j, direct, o);
     const double top = range.top + (direct ? 0 : reach);
     if (top < -pair.cutoff) continue;
     const bool tame = !direct && range.low - reach > kLowest<T> && top < kHighest<T>;
-    f(j, Offsets<T>{o.a, o.b, o.lost_a, o.lost_b, direct, tame});
+    f(j, 1, Offsets<T>{o.a, o.b, o.lost_a, o.lost_b, direct, tame});
   }
 }
 
