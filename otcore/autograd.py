@@ -20,6 +20,7 @@ from torch.autograd import Function
 
 from .dual import weight_gradient
 from .operators import Options, follow_grad_op, follow_op, grad_op, hvp_op, solve_op
+from .ragged import per_item, per_point
 
 _N_OPTIONS = len(Options._fields)
 _NO_THIRD = "otcore: third derivatives are not implemented"
@@ -46,11 +47,10 @@ def _unflattened(info: Any, outputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ..
     return unflat, (0,) * len(outputs)
 
 
-def _scaled(cotangent: Tensor | None, gradient: Tensor) -> Tensor | None:
-    """The gradient of each item or point, times its cotangent; None stands for zero."""
-    if cotangent is None:
-        return None
-    return cotangent.view(cotangent.shape + (1,) * (gradient.dim() - cotangent.dim())) * gradient
+def _scaled(cotangent: Tensor, gradient: Tensor, counts: Sequence[int]) -> Tensor:
+    """The gradient in points (B, N, D) or weights (B, N), times the cotangent (items,) of their item."""
+    each = per_point(cotangent, gradient.shape, counts)
+    return (each.unsqueeze(-1) if gradient.dim() == 3 else each) * gradient
 
 
 def _zero_if_none(tensor: Tensor | None, like: Tensor) -> Tensor:
@@ -170,10 +170,13 @@ class _Solve(Differentiable):
     def jvp(ctx: Any, *tangents: Any) -> Any:
         need = tangents[0] is not None, tangents[1] is not None
         gradients = _Grad.apply(*ctx.saved_tensors, *ctx.options, *need)
-        total = torch.zeros_like(ctx.saved_tensors[2][:, 0])
-        for tangent, gradient in zip(tangents[:4], gradients, strict=True):
+        n, m = _counts(ctx.options)
+        total = None
+        for tangent, gradient, counts in zip(tangents[:4], gradients, (n, m, n, m), strict=True):
             if tangent is not None:
-                total = total + (tangent * gradient).flatten(1).sum(1)
+                change = tangent * gradient
+                change = per_item(change.sum(-1) if change.dim() == 3 else change, counts)
+                total = change if total is None else total + change
         return total, None, None, None, None, None
 
     @staticmethod
@@ -192,15 +195,21 @@ def _solve_backward(ctx: Any, gradient: Callable[..., Any], cotangent: Any) -> A
     rest = (None,) * (4 + _N_OPTIONS + 4)
     if cotangent is None:
         return None, None, None, None, *rest
-    need_x, need_y, need_a, need_b = ctx.needs_input_grad[:4]
-    g_x, g_y, g_a, g_b = gradient(*ctx.saved_tensors, *ctx.options, need_x, need_y)
+    need = ctx.needs_input_grad[:4]
+    n, m = _counts(ctx.options)
+    gradients = gradient(*ctx.saved_tensors, *ctx.options, *need[:2])
     return (
-        _scaled(cotangent, g_x) if need_x else None,
-        _scaled(cotangent, g_y) if need_y else None,
-        _scaled(cotangent, g_a) if need_a else None,
-        _scaled(cotangent, g_b) if need_b else None,
+        *(
+            _scaled(cotangent, g, counts) if wanted else None
+            for g, wanted, counts in zip(gradients, need, (n, m, n, m), strict=True)
+        ),
         *rest,
     )
+
+
+def _counts(options: Sequence[Any]) -> tuple[Sequence[int], Sequence[int]]:
+    named = Options(*options)
+    return named.n, named.m
 
 
 class _FollowGrad(Differentiable):
@@ -267,8 +276,9 @@ def _follow_backward(ctx: Any, gradient: Callable[..., Any], cotangents: Sequenc
     if (need_x or need_y) and any(t is not None for t in u):
         g_x, g_y = gradient(*saved, *u, *options, need_x, need_y)
     if u[0] is not None:
-        g_a = u[0].unsqueeze(-1) * _follow_weight_gradient(saved, options, 0) if need_a else None
-        g_b = u[0].unsqueeze(-1) * _follow_weight_gradient(saved, options, 1) if need_b else None
+        n, m = _counts(options)
+        g_a = _scaled(u[0], _follow_weight_gradient(saved, options, 0), n) if need_a else None
+        g_b = _scaled(u[0], _follow_weight_gradient(saved, options, 1), m) if need_b else None
     return g_x if need_x else None, g_y if need_y else None, g_a, g_b, *rest
 
 
@@ -294,14 +304,17 @@ def _follow_jvp(saved: Sequence[Tensor], options: Sequence[Any], tangents: Seque
         along_y = torch.zeros_like(b) if t_y is None else (g_y * t_y).sum(-1)
         return along_x, along_y
 
-    along_x, along_y = directions(torch.ones_like(x[:, 0, 0]), None, None, None, None)
-    value = along_x.sum(-1) + along_y.sum(-1)
+    counts = _counts(options)
+    ones = x.new_ones(len(x) * max(1, len(counts[0])))
+    along_x, along_y = directions(ones, None, None, None, None)
+    value = per_item(along_x, counts[0]) + per_item(along_y, counts[1])
     for side, tangent in enumerate((t_a, t_b)):
         if tangent is not None:
-            value = value + (tangent * _follow_weight_gradient(saved, options, side)).sum(-1)
-    ones = torch.ones_like(a), torch.ones_like(b)
-    cross = directions(None, *ones, None, None)
-    self_terms = directions(None, None, None, *ones) if debias else (cross[0][:, :0], cross[1][:, :0])
+            change = tangent * _follow_weight_gradient(saved, options, side)
+            value = value + per_item(change, counts[side])
+    each = torch.ones_like(a), torch.ones_like(b)
+    cross = directions(None, *each, None, None)
+    self_terms = directions(None, None, None, *each) if debias else (cross[0][:, :0], cross[1][:, :0])
     return value, *cross, *self_terms, None, None, None, None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,10 @@ from .backends import choose
 from .backends.dense import logits
 from .dual import transport_value
 from .operators import Options, warn_unless_converged
-from .problem import Problem, Reach, check_values, make_problem
-from .solution import Potentials, Solution, make_solution
+from .plan import Plan, differentiable_potentials
+from .problem import NAMED_COSTS, Problem, Reach, check_values, embedded, is_ragged, make_problem
+from .ragged import split
+from .solution import Form, Potentials, Solution, make_solution
 from .solver import anneal
 
 CostFunction = Callable[[Tensor, Tensor], Tensor]
@@ -34,7 +37,7 @@ def sinkhorn_divergence(
     reach: Reach = None,
     scaling: float = 0.5,
     diameter: float | None = None,
-    cost: CostFunction | None = None,
+    cost: str | CostFunction | None = None,
     debias: bool = True,
     tol: float = 1e-2,
     max_iter: int = 2000,
@@ -44,9 +47,11 @@ def sinkhorn_divergence(
 ) -> Any:
     """The debiased Sinkhorn divergence OT(x, y) - OT(x, x)/2 - OT(y, y)/2, converged and differentiable.
 
-    Clouds are (N, D) and (M, D), giving a scalar, or (B, N, D) and (B, M, D), giving (B,). They are float32
-    or float64 (computed as such), float16 or bfloat16 (computed and returned in float32), on one device; or
-    all NumPy arrays, and then the result is too.
+    Clouds are (N, D) and (M, D), giving a scalar, or (B, N, D) and (B, M, D), giving (B,). Ragged batches are
+    lists of B clouds (N_i, D) and (M_i, D), or jagged nested tensors, and give (B,), nothing being padded.
+    Clouds are float32 or float64 (computed as such), float16 or bfloat16 (computed and returned in float32),
+    on one device; or all NumPy arrays, and then the result is too. Each item of a batch is solved, stopped
+    and reported for itself.
 
     Args:
         x, y: the points.
@@ -60,8 +65,10 @@ def sinkhorn_divergence(
             so the value is not 0 for x equal to y.
         scaling: ratio between successive lengths of the annealing, between 0 and 1.
         diameter: first length of the annealing; None for the diagonal of the bounding box of each item.
-        cost: another ground cost, a function of (B, N, D) and (B, M, D) tensors giving (B, N, M). It is
-            computed densely and differentiated by autograd, once; a symmetric function makes a divergence.
+        cost: another ground cost: "sqeuclidean" for |x - y|^2, "cosine" for 1 - <x, y> / (|x| |y|), both as
+            fast as p=2; a KeOps formula in X and Y such as "Norm2(X-Y)" (needs pykeops); or a function of (B,
+            N, D) and (B, M, D) tensors giving (B, N, M), computed densely. Formulas and functions are
+            differentiated once; a symmetric one makes a divergence. `p` then only says that eps = blur^p.
         debias: False leaves the self-terms out, as `sinkhorn` does.
         tol: the marginal error at which each transport stops: sum_i a_i |r_i - 1| + sum_j b_j |c_j - 1|,
             relative to the mass.
@@ -83,9 +90,9 @@ def sinkhorn_divergence(
     Source: Genevay, Peyre, Cuturi, arXiv:1706.00292; Feydy et al., arXiv:1810.08278; Sejourne et al.,
         arXiv:1910.12958.
     """
-    as_numpy = isinstance(x, numpy.ndarray)
-    if as_numpy:
-        x, y, a, b = (_from_numpy(name, array) for name, array in (("x", x), ("y", y), ("a", a), ("b", b)))
+    form = _form(x)
+    if form.numpy:
+        x, y, a, b = (_from_numpy(name, given) for name, given in (("x", x), ("y", y), ("a", a), ("b", b)))
     problem = make_problem(
         x,
         y,
@@ -104,15 +111,45 @@ def sinkhorn_divergence(
         init=None if init is None else _potentials(init),
         backend=backend,
     )
-    batched = x.dim() == 3
-    value, potentials, info = _solve(problem) if cost is None else _solve_callable(problem, cost)
+    value, potentials, info = _solve_callable(problem) if callable(cost) else _solve(problem)
     if return_solution:
-        detached = _detached(problem)
-        return make_solution(
-            detached, choose(detached), value, potentials, info, batched=batched, as_numpy=as_numpy
-        )
-    value = value if batched else value.squeeze(0)
-    return value.numpy()[()] if as_numpy else value
+        return _solution(problem, value, potentials, info, form, y, cost)
+    if form.numpy:
+        return value.numpy() if form.batched or form.ragged else value.numpy()[0]
+    return value if form.batched or form.ragged else value.squeeze(0)
+
+
+def _form(x: Any) -> Form:
+    first = x[0] if isinstance(x, (list, tuple)) and x else x
+    return Form(
+        batched=getattr(x, "ndim", 2) == 3 and not is_ragged(x),
+        ragged=is_ragged(x),
+        nested=isinstance(x, Tensor) and x.is_nested,
+        numpy=isinstance(first, numpy.ndarray),
+    )
+
+
+def _solution(
+    problem: Problem, value: Tensor, potentials: Potentials, info: Tensor, form: Form, y: Any, cost: Any
+) -> Solution:
+    backend = choose(problem)
+    named = cost if isinstance(cost, str) and cost in NAMED_COSTS else None
+    embed = None if named is None else functools.partial(embedded, named)
+    parts = [(problem, potentials, problem.y if embed is None else _like(y, problem))]
+    if problem.sizes is not None:
+        targets = split(parts[0][2], problem.sizes.m)
+        parts = list(zip(problem.split(), potentials.split(problem.sizes), targets, strict=True))
+    plans = [
+        Plan(backend, own, differentiable_potentials(backend, own, duals), target, embed)
+        for own, duals, target in parts
+    ]
+    return make_solution(problem, backend, value, potentials, info, form=form, plans=plans)
+
+
+def _like(y: Any, problem: Problem) -> Tensor:
+    """The points as given, laid out as those of the problem."""
+    joined = torch.cat(list(y.unbind() if isinstance(y, Tensor) else y)) if is_ragged(y) else y
+    return joined.to(problem.y.dtype).reshape(problem.y.shape)
 
 
 def sinkhorn(x: Any, y: Any, a: Any = None, b: Any = None, **options: Any) -> Solution:
@@ -131,12 +168,16 @@ def sinkhorn(x: Any, y: Any, a: Any = None, b: Any = None, **options: Any) -> So
     return solution
 
 
-def _from_numpy(name: str, array: Any) -> Tensor | None:
+def _from_numpy(name: str, array: Any) -> Any:
     if array is None:
         return None
+    if isinstance(array, (list, tuple)):
+        return [_from_numpy(name, item) for item in array]
     if not isinstance(array, numpy.ndarray):
         raise ValueError(f"{name} is a {type(array).__name__} and x a NumPy array; use one kind throughout.")
-    return torch.from_numpy(array)
+    # torch takes neither negative strides nor another byte order, and warns of arrays that cannot be written.
+    usual = array.flags.writeable and array.dtype.isnative and all(stride >= 0 for stride in array.strides)
+    return torch.from_numpy(array if usual else array.astype(array.dtype.newbyteorder("="), order="C"))
 
 
 def _potentials(init: Solution | Potentials) -> Potentials:
@@ -153,7 +194,16 @@ def common_options(problem: Problem) -> Options:
     """The arguments that all operators take."""
     rho_x, rho_y = problem.rho
     return Options(
-        problem.p, problem.eps, rho_x, rho_y, problem.debias, problem.backend, problem.floor, problem.weighted
+        problem.p,
+        problem.eps,
+        rho_x,
+        rho_y,
+        problem.debias,
+        problem.backend,
+        problem.floor,
+        problem.weighted,
+        problem.cost if isinstance(problem.cost, str) else "",
+        *problem.counts,
     )
 
 
@@ -171,11 +221,6 @@ def _solve(problem: Problem) -> tuple[Tensor, Potentials, Tensor]:
         problem.max_iter,
     )
     return value, Potentials(f, g, f_xx, g_yy) if problem.debias else Potentials(f, g, None, None), info
-
-
-def _detached(problem: Problem) -> Problem:
-    tensors = {name: getattr(problem, name).detach() for name in ("x", "y", "a", "b")}
-    return Problem(**{**problem.__dict__, **tensors})
 
 
 class _FirstOrder(Differentiable):
@@ -212,22 +257,33 @@ class _NoSecond(Differentiable):
         )
 
 
-def _solve_callable(problem: Problem, cost: CostFunction) -> tuple[Tensor, Potentials, Tensor]:
+def _solve_callable(problem: Problem) -> tuple[Tensor, Potentials, Tensor]:
     """Solve without gradients, then write the dual at these potentials: its gradient is exact (envelope)."""
     with torch.no_grad():
         check_values(problem)
         solved = anneal(choose(problem), problem)
         info = torch.stack([solved.status.double(), solved.n_iter.double(), solved.marginal_error], -1)
         warn_unless_converged(info, problem.tol)
-    f, g, f_xx, g_yy = solved.potentials.to(problem.x.dtype)
+    if problem.sizes is None:
+        value = _dual_divergence(problem, solved.potentials)
+    else:
+        parts = zip(problem.split(), solved.potentials.split(problem.sizes), strict=True)
+        value = torch.cat([_dual_divergence(*part) for part in parts])
+    return value, solved.potentials, info
+
+
+def _dual_divergence(problem: Problem, potentials: Potentials) -> Tensor:
+    """The value as a function of the points and weights, at fixed potentials."""
+    assert callable(problem.cost)
+    f, g, f_xx, g_yy = potentials.to(problem.x.dtype)
     x, y, a, b = (_FirstOrder.apply(t) for t in (problem.x, problem.y, problem.a, problem.b))
-    eps, (rho_x, rho_y) = problem.eps, problem.rho
+    cost, eps, (rho_x, rho_y) = problem.cost, problem.eps, problem.rho
     value = _dual(x, y, f, g, a, b, cost, eps, (rho_x, rho_y))
     if f_xx is not None and g_yy is not None:
         value = value - 0.5 * _dual(x, x, f_xx, f_xx, a, a, cost, eps, (rho_x, rho_x))
         value = value - 0.5 * _dual(y, y, g_yy, g_yy, b, b, cost, eps, (rho_y, rho_y))
         value = value + 0.5 * eps * (a.sum(-1) - b.sum(-1)).square()
-    return value, solved.potentials, info
+    return value
 
 
 def _dual(

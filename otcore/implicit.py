@@ -1,4 +1,4 @@
-"""Second derivatives of the transport value, through its optimality conditions.
+"""Derivatives through the optimality conditions: second ones of the value, first ones of the potentials.
 
 The gradient of OT at fixed potentials is exact (envelope theorem); its derivative along a direction u also
 needs how the optimal potentials move. They solve the linearised marginal equations, with D_f = a (r + eps /
@@ -165,6 +165,21 @@ def _potential_derivative(
     s: Tensor,
     t: Tensor,
 ) -> tuple[Tensor, Tensor]:
+    a, b = measures[2:]
+    return _solve_linearised(
+        backend, problem, measures, rho, duals, (-problem.eps * a * s, -problem.eps * b * t)
+    )
+
+
+def _solve_linearised(
+    backend: Backend,
+    problem: Problem,
+    measures: tuple[Tensor, Tensor, Tensor, Tensor],
+    rho: tuple[float, float],
+    duals: tuple[Tensor, Tensor],
+    right: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """(df, dg) with D_f df + pi dg and pi^T df + D_g dg as given on the right."""
     x, y, a, b = measures
     f, g = duals
     eps = problem.eps
@@ -178,7 +193,7 @@ def _potential_derivative(
     d_f = times(torch.ones_like(b)) + eps / rho[0] * a * torch.exp(-f / rho[0])
     d_g = transposed_times(torch.ones_like(a)) + eps / rho[1] * b * torch.exp(-g / rho[1])
     inverse_f, inverse_g = _inverse(d_f), _inverse(d_g)
-    right_f, right_g = -eps * a * s, -eps * b * t
+    right_f, right_g = right
     if rho[0] == rho[1] == math.inf:
         # Balanced: constants (1, -1) are in the kernel, so only the part of equal masses has a solution.
         excess = right_f.sum(-1, keepdim=True) - right_g.sum(-1, keepdim=True)
@@ -189,6 +204,59 @@ def _potential_derivative(
         inverse_f,
     )
     return df, inverse_g * (right_g - transposed_times(df))
+
+
+def adjoint_potentials(
+    backend: Backend,
+    problem: Problem,
+    measures: tuple[Tensor, Tensor, Tensor, Tensor],
+    rho: tuple[float, float],
+    duals: tuple[Tensor, Tensor],
+    u: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """(p, q) such that u_f df + u_g dg = <p, dr> + <q, dc> when the optimal potentials move.
+
+    dr and dc are the changes of the marginals r and c at fixed potentials. Points of zero weight have
+    potentials too, each determined by the other cloud's.
+    """
+    x, y, a, b = measures
+    f, g = duals
+    eps = problem.eps
+
+    def kernel(x: Tensor, y: Tensor, f: Tensor, g: Tensor, v: Tensor) -> Tensor:
+        ones = torch.ones_like(f), torch.ones_like(g)
+        return backend.apply(x, y, f, g, *ones, v.unsqueeze(-1), eps=eps, **problem.ground).squeeze(-1)
+
+    right_f, right_g = -eps * u[0], -eps * u[1]
+    alone_f, alone_g = torch.zeros_like(f), torch.zeros_like(g)
+    if bool((a == 0).any()) or bool((b == 0).any()):
+        d_f = kernel(x, y, f, g, b) + eps / rho[0] * torch.exp(-f / rho[0])
+        d_g = kernel(y, x, g, f, a) + eps / rho[1] * torch.exp(-g / rho[1])
+        alone_f = torch.where(a == 0, right_f * _inverse(d_f), 0.0)
+        alone_g = torch.where(b == 0, right_g * _inverse(d_g), 0.0)
+        right_f = torch.where(a == 0, 0.0, right_f - a * kernel(x, y, f, g, alone_g))
+        right_g = torch.where(b == 0, 0.0, right_g - b * kernel(y, x, g, f, alone_f))
+    p, q = _solve_linearised(backend, problem, measures, rho, duals, (right_f, right_g))
+    return a * p + alone_f, b * q + alone_g
+
+
+def adjoint_self_potential(
+    backend: Backend, problem: Problem, x: Tensor, a: Tensor, rho: float, f: Tensor, u: Tensor
+) -> Tensor:
+    """p such that u df = <p, dr> for the potential of a self-term, as in `adjoint_potentials`."""
+    eps = problem.eps
+
+    def kernel(v: Tensor) -> Tensor:
+        ones = torch.ones_like(a)
+        return backend.apply(x, x, f, f, ones, ones, v.unsqueeze(-1), eps=eps, **problem.ground).squeeze(-1)
+
+    d = kernel(a) + eps / rho * torch.exp(-f / rho)
+    right = -eps * u
+    alone = torch.where(a == 0, right * _inverse(d), 0.0)
+    if bool((a == 0).any()):
+        right = torch.where(a == 0, 0.0, right - a * kernel(alone))
+    p = _conjugate_gradients(lambda v: a * (d * v + kernel(a * v)), right, _inverse(a * d))
+    return a * p + alone
 
 
 def _inverse(d: Tensor) -> Tensor:

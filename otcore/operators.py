@@ -22,13 +22,14 @@ from .backends import Backend, choose
 from .dual import damping, geomloss_slope, weight_gradient
 from .implicit import Direction, hessian_vector_product
 from .problem import Problem, check_points, check_values, check_weights
+from .ragged import Sizes, join, per_item, per_point, split
 from .schedule import geomloss_temperatures, joint_diameter
 from .solution import ConvergenceWarning, Potentials, Status
 from .solver import anneal, follow
 
 
 class Options(NamedTuple):
-    """The numbers that every operator takes, in this order."""
+    """What every operator takes, in this order; `formula` "" for p, n and m empty for a regular batch."""
 
     p: int
     eps: float
@@ -38,6 +39,9 @@ class Options(NamedTuple):
     backend: str
     floor: float
     weighted: bool
+    formula: str
+    n: Sequence[int]
+    m: Sequence[int]
 
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -45,7 +49,10 @@ _Weights = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 _CLOUDS = "Tensor x, Tensor y, Tensor a, Tensor b"
 _POTENTIALS = "Tensor f, Tensor g, Tensor f_xx, Tensor g_yy"
-_OPTIONS = "int p, float eps, float rho_x, float rho_y, bool debias, str backend, float floor, bool weighted"
+_OPTIONS = (
+    "int p, float eps, float rho_x, float rho_y, bool debias, str backend, float floor, bool weighted, "
+    "str formula, int[] n, int[] m"
+)
 _SCHEMAS = (
     f"solve({_CLOUDS}, Tensor? f, Tensor? g, Tensor? f_xx, Tensor? g_yy, {_OPTIONS}, "
     "float scaling, float? diameter, float tol, int max_iter) "
@@ -63,13 +70,13 @@ _SCHEMAS = (
 
 
 def _problem(x: Tensor, y: Tensor, a: Tensor, b: Tensor, options: Sequence[Any], **more: Any) -> Problem:
-    p, eps, rho_x, rho_y, debias, backend, floor, weighted = options
+    p, eps, rho_x, rho_y, debias, backend, floor, weighted, formula, n, m = options
     return Problem(
         x,
         y,
         a,
         b,
-        cost=p,
+        cost=formula or p,
         eps=eps,
         rho=(rho_x, rho_y),
         debias=debias,
@@ -77,6 +84,7 @@ def _problem(x: Tensor, y: Tensor, a: Tensor, b: Tensor, options: Sequence[Any],
         floor=floor,
         weighted=weighted,
         p=p,
+        sizes=Sizes(tuple(n), tuple(m)) if n else None,
         **more,
     )
 
@@ -141,6 +149,16 @@ def point_gradients(
     if native is not None:
         result: tuple[Tensor, Tensor] = native(problem, potentials, weights, normalise)
         return result
+    if problem.sizes is not None:
+        n, m = problem.sizes
+        shares = [None if w is None else split(w, c) for w, c in zip(weights, (n, m, n, m), strict=True)]
+        parts = [
+            point_gradients(verbs, item, own, tuple(None if w is None else w[i] for w in shares), normalise)  # type: ignore[arg-type]
+            for i, (item, own) in enumerate(
+                zip(problem.split(), potentials.split(problem.sizes), strict=True)
+            )
+        ]
+        return join([g_x for g_x, _ in parts], n), join([g_y for _, g_y in parts], m)
     x, y, a, b = problem.x, problem.y, problem.a, problem.b
     f, g, f_xx, g_yy = _filled(potentials, x)
 
@@ -176,8 +194,9 @@ def _grad(*args: Any) -> Four:
         g_b = g_b - weight_gradient(g_yy, problem.eps, rho_y)
     else:
         # The self-terms would cancel these constants.
-        g_a = g_a + problem.eps * (b.sum(-1, keepdim=True) - 1.0)
-        g_b = g_b + problem.eps * (a.sum(-1, keepdim=True) - 1.0)
+        n, m = problem.counts
+        g_a = g_a + problem.eps * (per_point(per_item(b, m), a.shape, n) - 1.0)
+        g_b = g_b + problem.eps * (per_point(per_item(a, n), b.shape, m) - 1.0)
     return g_x, g_y, g_a.to(a.dtype), g_b.to(b.dtype)
 
 
@@ -185,14 +204,19 @@ def _hvp(*args: Any) -> Four:
     x, y, a, b, f, g, f_xx, g_yy, u_x, u_y, u_a, u_b, *options = args
     problem = _problem(x, y, a, b, options)
     self_terms = (f_xx, g_yy) if problem.debias else (None, None)
-    return tuple(
-        hessian_vector_product(
-            choose(problem),
-            problem,
-            Potentials(f, g, *self_terms).to(x.dtype),
-            Direction(u_x, u_y, u_a, u_b),
+    potentials = Potentials(f, g, *self_terms).to(x.dtype)
+    u = Direction(u_x, u_y, u_a, u_b)
+    if problem.sizes is None:
+        return tuple(hessian_vector_product(choose(problem), problem, potentials, u))  # type: ignore[return-value]
+    n, m = problem.sizes
+    directions = zip(*(split(t, c) for t, c in zip(u, (n, m, n, m), strict=True)), strict=True)
+    products = [
+        hessian_vector_product(choose(item), item, own, Direction(*direction))
+        for item, own, direction in zip(
+            problem.split(), potentials.split(problem.sizes), directions, strict=True
         )
-    )  # type: ignore[return-value]
+    ]
+    return tuple(join(t, c) for t, c in zip(zip(*products, strict=True), (n, m, n, m), strict=True))  # type: ignore[return-value]
 
 
 def _follow(x: Tensor, y: Tensor, a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, ...]:
@@ -236,18 +260,22 @@ def _follow_grad(*args: Any) -> tuple[Tensor, Tensor]:
     problem = _problem(x, y, a, b, options)
     rho_x, rho_y = problem.rho
 
-    def weight(a: Tensor, last: Tensor, u: Tensor | None, sign: float, rho: float) -> Tensor | None:
+    n, m = problem.counts
+
+    def weight(
+        a: Tensor, counts: Sequence[int], last: Tensor, u: Tensor | None, sign: float, rho: float
+    ) -> Tensor | None:
         """The cotangent of the potential of each row, through the value as well, times lam."""
         if u_value is not None:
-            slope = geomloss_slope(a, last, problem.eps, rho) * (sign * u_value).unsqueeze(-1)
+            slope = geomloss_slope(a, last, problem.eps, rho) * per_point(sign * u_value, a.shape, counts)
             u = slope if u is None else u + slope
         return u if u is None or rho == math.inf else damping(problem.eps, rho) * u
 
     weights: _Weights = (
-        weight(a, f_last, u_f, 1.0, rho_x) if need_x else None,
-        weight(b, g_last, u_g, 1.0, rho_y) if need_y else None,
-        weight(a, xx_last, u_xx, -1.0, rho_x) if need_x and problem.debias else None,
-        weight(b, yy_last, u_yy, -1.0, rho_y) if need_y and problem.debias else None,
+        weight(a, n, f_last, u_f, 1.0, rho_x) if need_x else None,
+        weight(b, m, g_last, u_g, 1.0, rho_y) if need_y else None,
+        weight(a, n, xx_last, u_xx, -1.0, rho_x) if need_x and problem.debias else None,
+        weight(b, m, yy_last, u_yy, -1.0, rho_y) if need_y and problem.debias else None,
     )
     return point_gradients(choose(problem), problem, Potentials(f, g, f_xx, g_yy), weights, True)
 
@@ -268,15 +296,21 @@ def _fake_potentials(x: Tensor, a: Tensor, b: Tensor, debias: bool) -> Four:
 
 
 def _fake_solve(x: Tensor, y: Tensor, a: Tensor, b: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    debias = rest[4 + Options._fields.index("debias")]
-    info = x.new_empty(x.shape[0], 3, dtype=torch.float64)
-    return x.new_empty(x.shape[0]), *_fake_potentials(x, a, b, debias), info
+    options = Options(*rest[4 : 4 + len(Options._fields)])
+    items = _items(x, options)
+    info = x.new_empty(items, 3, dtype=torch.float64)
+    return x.new_empty(items), *_fake_potentials(x, a, b, options.debias), info
 
 
 def _fake_follow(x: Tensor, y: Tensor, a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, ...]:
-    debias = options[Options._fields.index("debias")]
-    value = x.new_empty(x.shape[0])
-    return value, *_fake_potentials(x, a, b, debias), *_fake_potentials(x, a, b, debias)
+    named = Options(*options[: len(Options._fields)])
+    value = x.new_empty(_items(x, named))
+    potentials = (_fake_potentials(x, a, b, named.debias) for _ in range(2))
+    return value, *next(potentials), *next(potentials)
+
+
+def _items(x: Tensor, options: Options) -> int:
+    return x.shape[0] * max(1, len(options.n))
 
 
 def _fake_like_clouds(x: Tensor, y: Tensor, a: Tensor, b: Tensor, *_: Any) -> Four:

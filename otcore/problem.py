@@ -9,6 +9,7 @@ Every error is a ValueError that names the argument, says what it was and what w
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,14 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import ragged
+from .ragged import Sizes
 from .solution import Potentials
 
-Cost = int | Callable[[Tensor, Tensor], Tensor]
+Cost = int | str | Callable[[Tensor, Tensor], Tensor]
 Reach = float | Sequence[float | None] | None
 
+# |x - y|^2 and 1 - <x, y> / (|x| |y|): both are half the squared distance of other points.
+NAMED_COSTS = ("sqeuclidean", "cosine")
 DEFAULT_BLUR = 0.05
 _MASS_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
-_SHAPES = "(N, D) and (M, D), or (B, N, D) and (B, M, D)"
+_SHAPES = "(N, D) and (M, D), or (B, N, D) and (B, M, D), or two lists of (N, D) and (M, D)"
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Problem:
     Attributes:
         x, y: points, (B, N, D) and (B, M, D), float32 or float64, on one device.
         a, b: weights, (B, N) and (B, M).
-        cost: 1 for |x - y|, 2 for |x - y|^2 / 2, or a callable (B, N, D), (B, M, D) -> (B, N, M).
+        cost: 1 for |x - y|, 2 for |x - y|^2 / 2, a KeOps formula in X and Y, or a callable (B, N, D), (B, M,
+            D) -> (B, N, M).
         eps: temperature, in units of the cost.
         rho: strengths of the two marginal constraints, in units of the cost; math.inf is an exact constraint.
         scaling: ratio between successive lengths of the annealing schedule.
@@ -48,6 +54,7 @@ class Problem:
             integer.
         floor: for cost 1 only, the cost is sqrt(max(|x - y|^2, floor)), flat below (GeomLoss has 1e-8).
         weighted: whether a or b was given by the user; weights that were made here need no check.
+        sizes: of a ragged batch, laid out as `otcore.ragged` says; None for a regular one.
     """
 
     x: Tensor
@@ -67,6 +74,37 @@ class Problem:
     p: int = 2
     floor: float = 0.0
     weighted: bool = True
+    sizes: Sizes | None = None
+
+    @property
+    def counts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The sizes of the items in x and in y, empty for a regular batch."""
+        return self.sizes or ((), ())
+
+    @property
+    def items(self) -> int:
+        """How many problems there are."""
+        return len(self.x) * (len(self.sizes.n) if self.sizes else 1)
+
+    def split(self) -> list[Problem]:
+        """The items of a ragged batch, each a regular batch of one."""
+        if self.sizes is None:
+            return [self]
+        n, m = self.sizes
+        parts: list[Sequence[Any]] = [
+            ragged.split(t, c) for t, c in zip(self._tensors, (n, m, n, m), strict=True)
+        ]
+        init: Sequence[Potentials | None] = [None] * self.items
+        if self.init is not None:
+            init = self.init.split(self.sizes)
+        return [
+            dataclasses.replace(self, x=x, y=y, a=a, b=b, init=i, sizes=None)
+            for x, y, a, b, i in zip(*parts, init, strict=True)
+        ]
+
+    @property
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.x, self.y, self.a, self.b
 
     @property
     def balanced(self) -> bool:
@@ -80,10 +118,10 @@ class Problem:
 
 
 def make_problem(
-    x: Tensor,
-    y: Tensor,
-    a: Tensor | None = None,
-    b: Tensor | None = None,
+    x: Any,
+    y: Any,
+    a: Any = None,
+    b: Any = None,
     *,
     p: int = 2,
     blur: float | None = None,
@@ -91,7 +129,7 @@ def make_problem(
     reach: Reach = None,
     scaling: float = 0.5,
     diameter: float | None = None,
-    cost: Callable[[Tensor, Tensor], Tensor] | None = None,
+    cost: str | Callable[[Tensor, Tensor], Tensor] | None = None,
     debias: bool = True,
     tol: float = 1e-2,
     max_iter: int = 2000,
@@ -107,20 +145,24 @@ def make_problem(
     Raises:
         ValueError: naming the argument, what it was, and what would work.
     """
+    sizes = None
+    if is_ragged(x) or is_ragged(y):
+        x, y, a, b, sizes = _joined(x, y, a, b)
     _check_clouds(x, y)
     if p not in (1, 2):
         raise ValueError(
             f"p is {p!r}; use 1 (cost |x - y|) or 2 (cost |x - y|^2 / 2), or pass a callable as cost."
         )
     if cost is not None and not callable(cost):
-        raise ValueError(
-            f"cost is {cost!r}; use None, or a function of (B, N, D) and (B, M, D) tensors giving (B, N, M)."
-        )
+        _check_cost_name(cost, p)
     if not isinstance(backend, str):
         raise ValueError(f'backend is {backend!r}; use the name of one, or "auto".')
     temperature = _temperature(p, blur, eps)
     weighted = a is not None or b is not None
     x, y, a, b = _batched(x, y, a, b)
+    if isinstance(cost, str) and cost in NAMED_COSTS:
+        x, y = embedded(cost, x, "x", sizes and sizes.n), embedded(cost, y, "y", sizes and sizes.m)
+        cost = None
     return Problem(
         x=x,
         y=y,
@@ -139,6 +181,7 @@ def make_problem(
         p=p,
         floor=floor,
         weighted=weighted,
+        sizes=sizes,
     )
 
 
@@ -154,15 +197,18 @@ def check_values(problem: Problem) -> None:
 
 def check_points(problem: Problem) -> None:
     """The first half of `check_values`: finite points."""
-    _check_finite("x", problem.x)
-    _check_finite("y", problem.y)
+    _check_finite("x", problem.x, problem.counts[0])
+    _check_finite("y", problem.y, problem.counts[1])
 
 
 def check_weights(problem: Problem) -> None:
     """The second half of `check_values`: weights finite and not negative, masses that match."""
     if not problem.weighted:
         return
-    mass_a, mass_b = _mass("a", problem.a), _mass("b", problem.b)
+    mass_a, mass_b = (
+        _mass(name, weights, counts)
+        for name, weights, counts in zip("ab", (problem.a, problem.b), problem.counts, strict=True)
+    )
     if problem.balanced:
         gap = abs(mass_a - mass_b)
         if not (gap <= _MASS_TOLERANCE[problem.x.dtype] * mass_a).all():
@@ -180,15 +226,12 @@ def _array(tensor: Tensor) -> Any:
     return tensor.numpy() if tensor.device.type == "cpu" else tensor
 
 
-def _check_finite(name: str, points: Tensor) -> None:
+def _check_finite(name: str, points: Tensor, counts: Sequence[int]) -> None:
     # A sum is finite only when all its terms are; it may overflow although they are, hence the second look.
     if math.isfinite(float(_array(points).sum())) or bool(torch.isfinite(points).all()):
         return
-    item, row, column = _first(~torch.isfinite(points))
-    raise ValueError(
-        f"{name} has {points[item, row, column].item()} at {_place(points, item, row, column)}; "
-        "all coordinates must be finite."
-    )
+    value, place = _first(points, ~torch.isfinite(points), counts)
+    raise ValueError(f"{name} has {value} at {place}; all coordinates must be finite.")
 
 
 def _check_clouds(x: Tensor, y: Tensor) -> None:
@@ -223,6 +266,95 @@ def _check_clouds(x: Tensor, y: Tensor) -> None:
         )
     if x.device != y.device:
         raise ValueError(f"x is on {x.device} and y on {y.device}; move one, for instance y.to(x.device).")
+
+
+def is_ragged(points: Any) -> bool:
+    """Whether a cloud is given as a sequence of tensors, or as a nested one."""
+    return isinstance(points, (list, tuple)) or (isinstance(points, Tensor) and points.is_nested)
+
+
+def _joined(x: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any, Any, Any, Sizes]:
+    """The items of a ragged batch one after another, (1, sum N, D) and (1, sum N), and their sizes."""
+    parts = {name: _items(name, given) for name, given in (("x", x), ("y", y), ("a", a), ("b", b))}
+    count = len(parts["x"] or ())
+    for name, items in parts.items():
+        if items is not None and len(items) != count:
+            raise ValueError(f"{name} has {len(items)} items and x has {count}; give each item of the batch.")
+    for i, (u, v) in enumerate(zip(parts["x"] or (), parts["y"] or (), strict=True)):
+        try:
+            _check_clouds(u, v)
+            if u.dim() != 2:
+                raise ValueError(f"x has shape {tuple(u.shape)}; use (N, D) for an item of a list.")
+            for weights, cloud, points in (("a", "x", u), ("b", "y", v)):
+                given = parts[weights]
+                _weights(weights, None if given is None else given[i], cloud, points)
+        except ValueError as error:
+            raise ValueError(f"item {i} of the ragged batch: {error}") from None
+    joined = (None if t is None else _concatenated(name, t) for name, t in parts.items())
+    x, y, a, b = joined
+    sizes = Sizes(*(tuple(len(item) for item in parts[name] or ()) for name in "xy"))
+    a, b = (
+        _uniform(points, counts) if weights is None else weights
+        for weights, points, counts in zip((a, b), (x, y), sizes, strict=True)
+    )
+    return x, y, a, b, sizes
+
+
+def _items(name: str, given: Any) -> Sequence[Tensor] | None:
+    if given is None:
+        return None
+    if not is_ragged(given):
+        raise ValueError(
+            f"{name} is a {type(given).__name__} and the batch is ragged; use a list with one tensor an item."
+        )
+    items: Sequence[Tensor] = given.unbind() if isinstance(given, Tensor) else given
+    if not items:
+        raise ValueError(f"{name} is an empty list; give at least one item.")
+    return items
+
+
+def _concatenated(name: str, items: Sequence[Tensor]) -> Tensor:
+    first = items[0]
+    for i, item in enumerate(items):
+        if item.shape[1:] != first.shape[1:] or item.dtype != first.dtype or item.device != first.device:
+            kinds = (f"{tuple(t.shape)} {t.dtype} on {t.device}" for t in (item, first))
+            raise ValueError(
+                f"{name}[{i}] is {next(kinds)} and {name}[0] is {next(kinds)}; "
+                "items may differ in their number of points only."
+            )
+    return torch.cat(list(items)).unsqueeze(0)
+
+
+def _uniform(points: Tensor, counts: Sequence[int]) -> Tensor:
+    """Weights of mass 1 an item, (1, sum N)."""
+    half = points.dtype not in (torch.float32, torch.float64)
+    dtype = torch.float32 if half else points.dtype
+    each = torch.tensor([1.0 / count for count in counts], dtype=dtype, device=points.device)
+    return ragged.per_point(each, points.shape, counts)
+
+
+def _check_cost_name(cost: Any, p: int) -> None:
+    named = cost in NAMED_COSTS
+    if not named and not (isinstance(cost, str) and "X" in cost and "Y" in cost):
+        raise ValueError(
+            f"cost is {cost!r}; use None, one of {', '.join(map(repr, NAMED_COSTS))}, a KeOps formula in X "
+            'and Y such as "Norm2(X-Y)", or a function of (B, N, D) and (B, M, D) tensors giving (B, N, M).'
+        )
+    if named and p != 2:
+        raise ValueError(f"p is {p!r} and cost is {cost!r}; leave p at 2 (then eps = blur^2).")
+
+
+def embedded(cost: str, points: Tensor, name: str = "points", counts: Sequence[int] | None = None) -> Tensor:
+    """Points (B, N, D) whose half squared distances are the named cost between the given ones."""
+    if cost == "sqeuclidean":
+        return points * math.sqrt(2.0)
+    length: Tensor = torch.linalg.vector_norm(points, dim=-1, keepdim=True)
+    # A tracer cannot look at values; there the check for NaN catches a zero vector.
+    traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    if not traced and not bool(length.all()):
+        _, place = _first(length.squeeze(-1), length.squeeze(-1) == 0, counts or ())
+        raise ValueError(f"{name} has the zero vector at {place}; the cosine cost needs a direction.")
+    return points / length
 
 
 def _batched(
@@ -327,17 +459,17 @@ def _check_init(init: Potentials, a: Tensor, b: Tensor, debias: bool) -> Potenti
     return Potentials(*batched)  # type: ignore[arg-type]
 
 
-def _mass(name: str, weights: Tensor) -> Any:
-    """The total mass of each item, an array (B,), of weights that are finite and not negative."""
+def _mass(name: str, weights: Tensor, counts: Sequence[int]) -> Any:
+    """The total mass of each item, an array (items,), of weights that are finite and not negative."""
     array = _array(weights)
     # NaN fails the comparison as well.
     if not float(array.min()) >= 0.0:
-        item, index = _first(~(weights >= 0))
+        value, place = _first(weights, ~(weights >= 0), counts)
         raise ValueError(
-            f"{name} has {weights[item, index].item()} at {_place(weights, item, index)}; "
+            f"{name} has {value} at {place}; "
             f"weights must be finite and not negative, for instance {name}.clamp(min=0)."
         )
-    mass = array.sum(-1)
+    mass = _array(ragged.per_item(weights, counts)) if counts else array.sum(-1)
     usable = (mass > 0.0) & (mass < math.inf)
     if not usable.all():
         worst = usable.tolist().index(False)
@@ -348,10 +480,12 @@ def _mass(name: str, weights: Tensor) -> Any:
     return mass
 
 
-def _first(mask: Tensor) -> list[int]:
-    return [int(i) for i in mask.nonzero()[0]]
-
-
-def _place(tensor: Tensor, item: int, *index: int) -> str:
-    place = ", ".join(str(i) for i in index)
-    return f"[{place}] of item {item}" if len(tensor) > 1 else f"[{place}]"
+def _first(tensor: Tensor, mask: Tensor, counts: Sequence[int]) -> tuple[float, str]:
+    """The first value of (B, N, ...) where the mask is true, and where that is, in words."""
+    item, point, *rest = (int(i) for i in mask.nonzero()[0])
+    value = tensor[(item, point, *rest)].item()
+    if counts:
+        within, point = ragged.place(point, counts)
+        item = item * len(counts) + within
+    place = ", ".join(str(i) for i in (point, *rest))
+    return value, f"[{place}] of item {item}" if len(tensor) > 1 or counts else f"[{place}]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from . import ragged
+from .ragged import Sizes
+
 if TYPE_CHECKING:
     from .backends import Backend
+    from .plan import Plan
     from .problem import Problem
 
 # Entries of the largest plan that `Solution.plan` writes out: 512 MiB in float64.
@@ -27,6 +31,7 @@ class Status(IntEnum):
 
     CONVERGED = 0
     MAX_ITER = 1
+    NOT_FINITE = 2
 
     @property
     def text(self) -> str:
@@ -38,6 +43,10 @@ _TEXTS = {
     Status.MAX_ITER: (
         "the marginal error was still above tol after max_iter sweeps at the final temperature: "
         "raise max_iter, tol or blur; in float32, a tol below about 1e-5 may be out of reach: use float64"
+    ),
+    Status.NOT_FINITE: (
+        "the marginal error left the range of floating point: raise blur, or scale points and weights so "
+        "that they are about 1"
     ),
 }
 
@@ -54,6 +63,29 @@ class Potentials(NamedTuple):
         """The same in another dtype."""
         return Potentials(*(None if t is None else t.to(dtype) for t in self))  # type: ignore[arg-type]
 
+    def detach(self) -> Potentials:
+        return Potentials(*(None if t is None else t.detach() for t in self))  # type: ignore[arg-type]
+
+    def split(self, sizes: Sizes) -> list[Potentials]:
+        """Those of each item of a ragged batch, (1, N) and (1, M)."""
+        counts = (sizes.n, sizes.m, sizes.n, sizes.m)
+        # An operator has an absent potential as an empty tensor.
+        parts = [
+            ragged.split(t, c) if t is not None and t.numel() else None
+            for t, c in zip(self, counts, strict=True)
+        ]
+        items = len(parts[0] or ())
+        return [Potentials(*(None if t is None else t[i] for t in parts)) for i in range(items)]  # type: ignore[arg-type]
+
+    @staticmethod
+    def join(items: Sequence[Potentials], sizes: Sizes) -> Potentials:
+        """The inverse of `split`."""
+        counts = (sizes.n, sizes.m, sizes.n, sizes.m)
+        parts = zip(*items, strict=True)
+        return Potentials(
+            *(None if t[0] is None else ragged.join(t, c) for t, c in zip(parts, counts, strict=True))  # type: ignore[arg-type]
+        )
+
 
 class Solved(NamedTuple):
     """What a loop returns: potentials, and (B,) each: status and n_iter int64, marginal_error float64."""
@@ -65,15 +97,31 @@ class Solved(NamedTuple):
     marginal_error: Tensor
 
 
+class Form(NamedTuple):
+    """How the user gave the clouds, and gets results."""
+
+    batched: bool  # a regular batch; not one cloud
+    ragged: bool  # a list of clouds
+    nested: bool  # as a nested tensor
+    numpy: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """A solved problem. Only `value` is differentiable; everything else, the methods included, is detached.
+    """A solved problem.
 
-    Arrays have the batch dimension of the clouds, or none; they are NumPy arrays when the clouds were.
+    Everything but the report is differentiable in the points and weights that were given: the value by the
+    envelope theorem, potentials and plan by implicit differentiation, once. Those derivatives are exact at
+    the optimum, so a solve stopped at a marginal error has them up to an error of that order: choose a small
+    tol.
+
+    Arrays have the batch dimension of the clouds, or none; they are NumPy arrays when the clouds were. For a
+    ragged batch whatever belongs to points is a list, or a nested tensor when the clouds were, and so are the
+    arguments of the methods.
 
     Attributes:
         value: the divergence or transport cost; a scalar or (B,).
-        f, g: potentials of the transport between x and y, (N,) and (M,), or with a batch dimension.
+        f, g: potentials of the transport between x and y, (N,) and (M,), or with a batch dimension; float64.
         f_xx, g_yy: potentials of the self-terms; None when not debiased.
         status: a `Status`, or their (B,) integers. Its `text` says what to do.
         converged: whether the status is CONVERGED; a bool, or (B,).
@@ -98,42 +146,33 @@ class Solution:
     backend: str
     _problem: Problem
     _potentials: Potentials
-    _verbs: Backend
-    _batched: bool
-    _numpy: bool
+    _plans: Sequence[Plan]
+    _form: Form
 
     def apply(self, v: Any) -> Any:
         """The plan times v: (M,) -> (N,) or (M, K) -> (N, K), after the batch dimension if there is one."""
-        q, (f, g, _, _) = self._problem, self._potentials
-        return self._times(q.x, q.y, f, g, q.a, q.b, v)
+        return self._times(v, lambda plan, v: plan.apply(v), "m")
 
     def apply_transpose(self, v: Any) -> Any:
         """The transposed plan times v: (N,) -> (M,) or (N, K) -> (M, K)."""
-        q, (f, g, _, _) = self._problem, self._potentials
-        return self._times(q.y, q.x, g, f, q.b, q.a, v)
+        return self._times(v, lambda plan, v: plan.apply_transpose(v), "n")
 
     def marginals(self) -> tuple[Any, Any]:
         """Row and column sums of the plan, (N,) and (M,): a and b up to `marginal_error` when balanced."""
-        q, (f, g, _, _) = self._problem, self._potentials
-        log_r, log_c = self._verbs.sweep(q.x, q.y, f, g, q.a, q.b, eps=q.eps, **q.ground)
-        return self._out(q.a * log_r.exp()), self._out(q.b * log_c.exp())
+        rows, columns = zip(*(plan.marginals() for plan in self._plans), strict=True)
+        return self._out(rows), self._out(columns)
 
     def potential(self, points: Any) -> Any:
         """f extended to new points (K, D): lam softmin(g), with lam = 1 / (1 + eps / rho); (K,)."""
-        return self._out(self._potential(self._points(points)))
+        given = self._points(points)
+        return self._out([plan.potential(z) for plan, z in zip(self._plans, given, strict=True)])
 
     def transport(self, points: Any = None) -> Any:
         """Where the plan sends x, or new points (K, D): the mean of y under each row of the plan, (N, D)."""
-        q = self._problem
         if points is None:
-            z, f = q.x, self._potentials.f
-        else:
-            z = self._points(points)
-            f = self._potential(z)
-        ones = torch.ones_like(f)
-        columns = torch.cat([q.y, torch.ones_like(q.y[..., :1])], -1)
-        sums = self._verbs.apply(z, q.y, f, self._potentials.g, ones, q.b, columns, eps=q.eps, **q.ground)
-        return self._out(sums[..., :-1] / sums[..., -1:])
+            return self._out([plan.transport() for plan in self._plans])
+        given = self._points(points)
+        return self._out([plan.transport(z) for plan, z in zip(self._plans, given, strict=True)])
 
     def plan(self) -> Any:
         """The plan itself, (N, M).
@@ -142,52 +181,63 @@ class Solution:
             ValueError: when it has more than `otcore.solution.LARGEST_PLAN` entries; `apply` needs linear
                 memory only.
         """
-        from .backends.dense import Dense
-
-        q, (f, g, _, _) = self._problem, self._potentials
-        entries = q.a.numel() * q.b.shape[-1]
+        entries = sum(plan.problem.a.numel() * plan.problem.b.shape[-1] for plan in self._plans)
         if entries > LARGEST_PLAN:
             raise ValueError(
                 f"plan() would have {entries} entries, more than {LARGEST_PLAN}; use apply(v), "
                 "apply_transpose(v) or transport()."
             )
-        return self._out(Dense().plan(q.x, q.y, f, g, q.a, q.b, eps=q.eps, **q.ground))
+        return self._out([plan.matrix() for plan in self._plans], nest=False)
 
-    def _times(self, x: Tensor, y: Tensor, f: Tensor, g: Tensor, a: Tensor, b: Tensor, v: Any) -> Any:
-        q = self._problem
-        columns = torch.as_tensor(v).detach().to(x)
-        if not self._batched:
-            columns = columns.unsqueeze(0)
-        vector = columns.dim() == 2
-        if vector:
-            columns = columns.unsqueeze(-1)
-        if columns.shape[:-1] != y.shape[:-1]:
-            size = y.shape[-2]
+    def _times(self, v: Any, product: Callable[[Plan, Tensor], Tensor], side: str) -> Any:
+        results = []
+        for plan, columns in zip(self._plans, self._in("v", v), strict=True):
+            size = (plan.problem.b if side == "m" else plan.problem.a).shape
+            vector = columns.dim() == 2
+            if columns.dim() not in (2, 3) or columns.shape[:2] != size:
+                shape = columns.shape if self._form.batched else columns.shape[1:]
+                usable = f"({size[1]},) or ({size[1]}, K), after any batch dimension"
+                raise ValueError(f"v has shape {tuple(shape)}; use {usable}.")
+            result = product(plan, columns.unsqueeze(-1) if vector else columns)
+            results.append(result.squeeze(-1) if vector else result)
+        return self._out(results)
+
+    def _points(self, points: Any) -> list[Tensor]:
+        given = self._in("points", points)
+        for z, plan in zip(given, self._plans, strict=True):
+            batch, _, d = plan.targets.shape
+            if z.dim() != 3 or len(z) != batch or z.shape[-1] != d:
+                batched = self._form.batched
+                shape, usable = (z.shape, f"({batch}, K, {d})") if batched else (z.shape[1:], f"(K, {d})")
+                raise ValueError(f"points has shape {tuple(shape)}; use {usable}.")
+        return [z.contiguous() for z in given]
+
+    def _in(self, name: str, given: Any) -> list[Tensor]:
+        """An argument with a batch dimension, for each of the plans."""
+        like = self._problem.x
+        if not self._form.ragged:
+            tensor = torch.as_tensor(given).to(like)
+            return [tensor if self._form.batched else tensor.unsqueeze(0)]
+        items = given.unbind() if isinstance(given, Tensor) else given
+        if not isinstance(items, (list, tuple)) or len(items) != len(self._plans):
             raise ValueError(
-                f"v has shape {tuple(v.shape)}; use ({size},) or ({size}, K), after any batch dimension."
+                f"{name} is not a list of {len(self._plans)}; give one array an item of the batch."
             )
-        result = self._verbs.apply(x, y, f, g, a, b, columns.contiguous(), eps=q.eps, **q.ground)
-        return self._out(result.squeeze(-1) if vector else result)
+        return [torch.as_tensor(item).to(like).unsqueeze(0) for item in items]
 
-    def _potential(self, points: Tensor) -> Tensor:
-        q = self._problem
-        f = self._verbs.softmin(points, q.y, self._potentials.g, q.b, eps=q.eps, **q.ground)
-        rho = q.rho[0]
-        return f if rho == math.inf else f / (1.0 + q.eps / rho)
+    def _out(self, parts: Sequence[Tensor], nest: bool = True) -> Any:
+        return formed(parts, self._form if nest else self._form._replace(nested=False))
 
-    def _points(self, points: Any) -> Tensor:
-        x = self._problem.x
-        z = torch.as_tensor(points).detach().to(x)
-        if not self._batched:
-            z = z.unsqueeze(0)
-        if z.dim() != 3 or z.shape[0] != x.shape[0] or z.shape[-1] != x.shape[-1]:
-            lead = f"({x.shape[0]}, K, {x.shape[-1]})" if self._batched else f"(K, {x.shape[-1]})"
-            raise ValueError(f"points has shape {tuple(points.shape)}; use {lead}.")
-        return z.contiguous()
 
-    def _out(self, batched: Tensor) -> Any:
-        tensor = batched if self._batched else batched.squeeze(0)
-        return tensor.numpy() if self._numpy else tensor
+def formed(parts: Sequence[Tensor], form: Form) -> Any:
+    """Results in the form of the clouds: `parts` is one batched tensor, or of a ragged batch one an item."""
+    if not form.ragged:
+        tensor = parts[0] if form.batched else parts[0].squeeze(0)
+        return tensor.detach().numpy() if form.numpy else tensor
+    items = [part.squeeze(0) for part in parts]
+    if form.numpy:
+        return [item.detach().numpy() for item in items]
+    return torch.nested.as_nested_tensor(items, layout=torch.jagged) if form.nested else items
 
 
 def make_solution(
@@ -197,37 +247,34 @@ def make_solution(
     potentials: Potentials,
     info: Tensor,
     *,
-    batched: bool,
-    as_numpy: bool,
+    form: Form,
+    plans: Sequence[Plan],
 ) -> Solution:
     """Wrap what the operators return; `info` is (B, 3) float64: status, n_iter, marginal_error."""
-    f, g, f_xx, g_yy = (None if t is None else t.detach() for t in potentials)
-    assert f is not None
-    assert g is not None
-    potentials = Potentials(f, g, f_xx, g_yy)
 
-    def shaped(tensor: Tensor | None) -> Any:
-        if tensor is None:
-            return None
-        tensor = tensor if batched else tensor.squeeze(0)
-        return tensor.detach().numpy() if as_numpy else tensor
+    def shaped(*tensors: Tensor | None) -> Any:
+        return None if tensors[0] is None else formed(tensors, form)  # type: ignore[arg-type]
 
+    def report(tensor: Tensor) -> Any:
+        return tensor.numpy() if form.numpy else tensor
+
+    several = form.batched or form.ragged
     status, n_iter, error = info[:, 0].long(), info[:, 1].long(), info[:, 2]
+    own = [plan.potentials for plan in plans]
     return Solution(
-        value=shaped(value),
-        f=shaped(f),
-        g=shaped(g),
-        f_xx=shaped(f_xx),
-        g_yy=shaped(g_yy),
-        status=shaped(status) if batched else Status(int(status)),
-        converged=shaped(status == Status.CONVERGED) if batched else int(status) == Status.CONVERGED,
-        n_iter=shaped(n_iter) if batched else int(n_iter),
-        marginal_error=shaped(error) if batched else float(error),
+        value=report(value.detach() if form.numpy else value) if several else shaped(value),
+        f=shaped(*(q.f for q in own)),
+        g=shaped(*(q.g for q in own)),
+        f_xx=shaped(*(q.f_xx for q in own)),
+        g_yy=shaped(*(q.g_yy for q in own)),
+        status=report(status) if several else Status(int(status)),
+        converged=report(status == Status.CONVERGED) if several else int(status) == Status.CONVERGED,
+        n_iter=report(n_iter) if several else int(n_iter),
+        marginal_error=report(error) if several else float(error),
         eps=problem.eps,
         backend=backend.name,
         _problem=problem,
-        _potentials=potentials,
-        _verbs=backend,
-        _batched=batched,
-        _numpy=as_numpy,
+        _potentials=potentials.detach(),
+        _plans=plans,
+        _form=form,
     )

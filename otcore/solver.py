@@ -56,6 +56,15 @@ def anneal(backend: Backend, problem: Problem) -> Solved:
     if native is not None:
         solved: Solved = native(problem)
         return solved
+    if problem.sizes is not None:
+        parts = [anneal(backend, item) for item in problem.split()]
+        return Solved(
+            torch.cat([part.value for part in parts]),
+            Potentials.join([part.potentials for part in parts], problem.sizes),
+            torch.cat([part.status for part in parts]),
+            torch.cat([part.n_iter for part in parts]),
+            torch.cat([part.marginal_error for part in parts]),
+        )
     cross, xx, yy = _pairs(problem)
     init = None if problem.init is None else problem.init.to(problem.x.dtype)
     batch = len(problem.x)
@@ -99,6 +108,10 @@ def follow(
     if native is not None:
         result: tuple[Tensor, Potentials, Potentials] = native(problem, eps_list)
         return result
+    if problem.sizes is not None:
+        values, befores, afters = zip(*(follow(backend, q, eps_list) for q in problem.split()), strict=True)
+        sizes = problem.sizes
+        return torch.cat(values), Potentials.join(befores, sizes), Potentials.join(afters, sizes)
     cross, xx, yy = _pairs(problem)
     f, g, f_after, g_after = _follow_pair(backend, problem, cross, eps_list)
     if not problem.debias:

@@ -25,9 +25,12 @@ def _reproducible() -> Iterator[None]:
     torch.use_deterministic_algorithms(before)
 
 
-@pytest.fixture(params=backends.names())
+@pytest.fixture(params=[name for name in backends.names() if name != "keops"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """The name of each backend that can be loaded here; the others are skipped with their reason."""
+    """The name of each backend that can be loaded here; the others are skipped with their reason.
+
+    KeOps compiles every formula at run time, which takes tens of seconds: it has tests of its own.
+    """
     name: str = request.param
     loaded = backends.load(name)
     if isinstance(loaded, str):

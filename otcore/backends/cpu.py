@@ -7,7 +7,8 @@ that number is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,25 +19,35 @@ from ..solution import Potentials, Solved
 
 if TYPE_CHECKING:
     from ..problem import Cost, Problem
+    from ..ragged import Sizes
 
 
-def _batch(x: Tensor, y: Tensor, a: Tensor, b: Tensor, cost: Cost, floor: float) -> _core.Batch:
+def _batch(
+    x: Tensor, y: Tensor, a: Tensor, b: Tensor, cost: Cost, floor: float, sizes: Sizes | None = None
+) -> _core.Batch:
     """What the bindings take: addresses of contiguous tensors, and where each item starts."""
-    batch, n, d = x.shape
-    m = y.shape[1]
+    n_splits, m_splits = (
+        _splits(points, counts) for points, counts in zip((x, y), sizes or (None, None), strict=True)
+    )
     wide = x.dtype == torch.float64
-    n_splits, m_splits = [n * i for i in range(batch + 1)], [m * i for i in range(batch + 1)]
     threads = torch.get_num_threads()
     where = x.data_ptr(), y.data_ptr(), a.data_ptr(), b.data_ptr()
-    return _core.Batch(wide, *where, n_splits, m_splits, d, cost, floor, threads)
+    return _core.Batch(wide, *where, n_splits, m_splits, x.shape[-1], cost, floor, threads)
+
+
+def _splits(points: Tensor, counts: Sequence[int] | None) -> list[int]:
+    batch, n, _ = points.shape
+    if counts is None:
+        return [n * i for i in range(batch + 1)]
+    return list(accumulate(list(counts) * batch, initial=0))
 
 
 def _problem_batch(q: Problem) -> _core.Batch:
     """As `_batch`; weights that the user did not give are 1/N and 1/M in full precision."""
     if q.weighted:
-        return _batch(q.x, q.y, q.a, q.b, q.cost, q.floor)
+        return _batch(q.x, q.y, q.a, q.b, q.cost, q.floor, q.sizes)
     absent = torch.empty(0)
-    return _batch(q.x, q.y, absent, absent, q.cost, q.floor)
+    return _batch(q.x, q.y, absent, absent, q.cost, q.floor, q.sizes)
 
 
 def _wide(t: Tensor) -> Tensor:
@@ -56,7 +67,8 @@ class Cpu:
         if problem.x.device.type != "cpu":
             return f"the points are on {problem.x.device}"
         if not isinstance(problem.cost, int):
-            return "the cost is a function; the compiled ones are p=1 and p=2"
+            kind = "a formula" if isinstance(problem.cost, str) else "a function"
+            return f"the cost is {kind}; the compiled ones are p=1, p=2 and those with a name"
         return None
 
     def softmin(
@@ -173,7 +185,7 @@ class Cpu:
         """`otcore.solver.anneal` in one call, items spread over threads where they are small."""
         q = problem
         potentials = _start(q)
-        info = torch.empty(len(q.x), 4, dtype=torch.float64)
+        info = torch.empty(q.items, 4, dtype=torch.float64)
         _core.anneal(
             _problem_batch(q),
             q.eps,
@@ -198,7 +210,7 @@ class Cpu:
         """`otcore.solver.follow` in one call."""
         q = problem
         before, after = _start(q), _start(q)
-        info = torch.empty(len(q.x), 4, dtype=torch.float64)
+        info = torch.empty(q.items, 4, dtype=torch.float64)
         batch, first, last = _problem_batch(q), _addresses(before), _addresses(after)
         _core.follow(batch, eps_list, *q.rho, q.debias, first, last, info.data_ptr())
         return info[:, 0].to(q.x.dtype, copy=True), before, after

@@ -17,6 +17,7 @@ _LARGEST_MATRIX = 2**30
 def cost_matrix(x: Tensor, y: Tensor, cost: Cost, floor: float = 0.0) -> Tensor:
     """C (B, N, M) between x (B, N, D) and y (B, M, D), by differences of coordinates: accurate when near."""
     if not isinstance(cost, int):
+        assert callable(cost)
         return cost(x, y)
     distance = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
     if cost == 2:
@@ -49,8 +50,13 @@ class Dense:
     name = "dense"
 
     def refuses(self, problem: Problem) -> str | None:
-        size = max(problem.x.shape[1], problem.y.shape[1]) if problem.debias else 1
-        entries = len(problem.x) * max(problem.x.shape[1] * problem.y.shape[1], size * size)
+        if isinstance(problem.cost, str):
+            return "the cost is a formula for KeOps; here it would be a function of x and y"
+        n, m = (
+            max(c, default=t.shape[1]) for c, t in zip(problem.counts, (problem.x, problem.y), strict=True)
+        )
+        size = max(n, m) if problem.debias else 1
+        entries = (1 if problem.sizes else len(problem.x)) * max(n * m, size * size)
         if entries > _LARGEST_MATRIX:
             return (
                 f"it stores matrices of {entries:.3g} entries, more than its limit of {_LARGEST_MATRIX:.3g}"

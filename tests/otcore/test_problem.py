@@ -28,7 +28,12 @@ def changed(tensor: torch.Tensor, value: float) -> torch.Tensor:
 
 # What is passed instead of, or besides, good clouds; the argument; what it was; what would work.
 BAD: dict[str, tuple[dict[str, Any], str, str, str]] = {
-    "x is a list": ({"x": [[0.0, 1.0]]}, "x", "list", "torch.Tensor"),
+    "x is a list of numbers": (
+        {"x": [[0.0, 1.0]], "y": [[0.0, 1.0]], "a": None, "b": None},
+        "x",
+        "list",
+        "torch.Tensor",
+    ),
     "x is one point": ({"x": X[0]}, "x", r"\(2,\)", r"\(N, D\)"),
     "x has four dimensions": ({"x": X[None, None]}, "x", r"\(1, 1, 6, 2\)", r"\(B, N, D\)"),
     "x is empty": ({"x": X[:0]}, "x", r"\(0, 2\)", "at least one point"),
@@ -70,7 +75,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "tol is zero": ({"tol": 0.0}, "tol", "0.0", "positive"),
     "max_iter is zero": ({"max_iter": 0}, "max_iter", "0", "at least 1"),
     "max_iter is a fraction": ({"max_iter": 2.5}, "max_iter", "2.5", "whole number"),
-    "cost is text": ({"cost": "SqDist(X, Y)"}, "cost", "SqDist", "function"),
+    "cost is text": ({"cost": "euclidean"}, "cost", "euclidean", "sqeuclidean"),
     "backend is unknown": ({"backend": "gpu"}, "backend", "gpu", "dense"),
     "backend is no name": ({"backend": None}, "backend", "None", "auto"),
     "init is a tensor": ({"init": A}, "init", "Tensor", "Solution"),
