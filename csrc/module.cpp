@@ -1,5 +1,5 @@
 // Python bindings of the CPU kernels: pointers and shapes in, kernels called, GIL released. No libtorch, so one
-// build serves every torch. otcore/backends/cpu.py is the only caller.
+// build serves every torch. otcore/backends/cpu.py is the only caller, and otcore/kernel_loss.py of radial.cpp.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -202,6 +202,8 @@ void apply_items(const Batch& batch, Address f, Address g, double eps, bool same
 
 }  // namespace
 
+void bind_radial(py::module_& m);  // radial.cpp
+
 PYBIND11_MODULE(_core, m) {
   m.doc() = "CPU kernels of otcore; called through otcore.backends.cpu.";
   py::class_<Batch>(m, "Batch")
@@ -227,4 +229,5 @@ PYBIND11_MODULE(_core, m) {
   });
   m.def("diameter", [](const Batch& batch) { return (batch.wide ? diameter_of<double> : diameter_of<float>)(batch); });
   m.def("isa", [] { return isa().name; });
+  bind_radial(m);
 }

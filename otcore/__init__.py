@@ -1,6 +1,7 @@
 """otcore: optimal transport for PyTorch, with gradients and honest convergence reports."""
 
 from .functional import sinkhorn, sinkhorn_divergence
+from .kernel_loss import maximum_mean_discrepancy
 from .modules import SamplesLoss, SinkhornDivergence
 from .solution import ConvergenceWarning, Potentials, Solution, Status
 
@@ -14,6 +15,7 @@ __all__ = [
     "Solution",
     "Status",
     "__version__",
+    "maximum_mean_discrepancy",
     "sinkhorn",
     "sinkhorn_divergence",
 ]

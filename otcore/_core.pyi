@@ -61,3 +61,27 @@ def gradients(
 def apply(batch: Batch, f: int, g: int, eps: float, same: bool, v: int, width: int, out: int) -> None: ...
 def diameter(batch: Batch) -> float: ...
 def isa() -> str: ...
+
+class Kernel:
+    gaussian: Kernel
+    laplacian: Kernel
+    energy: Kernel
+    inverse_multiquadric: Kernel
+
+def kernel_norms(
+    wide: bool,
+    x: int,
+    a: int,
+    y: int,
+    b: int,
+    count: int,
+    n: int,
+    m: int,
+    d: int,
+    kernel: Kernel,
+    blurs: list[float],
+    unbiased: bool,
+    threads: int,
+    sums: int,
+    force: int,
+) -> None: ...

@@ -1,4 +1,4 @@
-// Elementwise work: adding up column sums, their logarithms, and the inner products of Anderson acceleration.
+// Elementwise work: scaling points to a temperature, adding up column sums, their logarithms, and the inner products of Anderson acceleration.
 #include "simd.h"
 #include "verbs.h"
 
@@ -16,7 +16,48 @@ void reduce_any(const T* parts, long count, long stride, long n, double unit, do
   for (long j = 0; j < n; j++) sums[j] *= unit;
 }
 
+template <class T>
+void scale_any(const double* __restrict points, long tiles, int d, double factor, const double* frame, T* __restrict u,
+               double* __restrict exact, double* __restrict half, double* radius) {
+  for (long t = 0; t < tiles; t++, half += kTile) {
+    for (int r = 0; r < kTile; r++) half[r] = 0;
+    for (int k = 0; k < d; k++, points += kTile, u += kTile) {
+      if (frame) {
+        const double origin = frame[k * tiles + t];
+        for (int r = 0; r < kTile; r++) {
+          const double v = factor * points[r] - origin;
+          exact[r] = v;
+          u[r] = (T)v;
+          half[r] += 0.5 * v * v;
+        }
+        exact += kTile;
+      } else {
+        // Squares of the rounded coordinates: then rounding moves points a little, and near points stay near.
+        for (int r = 0; r < kTile; r++) {
+          const T v = (T)(factor * points[r]);
+          u[r] = v;
+          half[r] += 0.5 * (double)v * (double)v;
+        }
+      }
+    }
+    double furthest = 0;
+#pragma omp simd reduction(max : furthest)
+    for (int r = 0; r < kTile; r++) furthest = half[r] > furthest ? half[r] : furthest;
+    radius[t] = __builtin_sqrt(2 * furthest);
+  }
+}
+
 }  // namespace
+
+void scale(const double* points, long tiles, int d, double factor, const double* frame, float* u, double* exact, double* half,
+           double* radius) {
+  scale_any(points, tiles, d, factor, frame, u, exact, half, radius);
+}
+
+void scale(const double* points, long tiles, int d, double factor, const double* frame, double* u, double* exact, double* half,
+           double* radius) {
+  scale_any(points, tiles, d, factor, frame, u, exact, half, radius);
+}
 
 void reduce(const float* parts, long count, long stride, long n, double unit, double* sums) {
   reduce_any(parts, count, stride, n, unit, sums);

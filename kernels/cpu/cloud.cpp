@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "dispatch.h"
+
 namespace otcore {
 namespace {
 
@@ -178,33 +180,8 @@ void Scaled<T>::scale(double k, int p, bool framed) {
     lo_[q] = factor * c.lo[q], hi_[q] = factor * c.hi[q];
     frame_[q] = framed ? 0.5 * (lo_[q] + hi_[q]) : 0;
   }
-  for (long t = 0; t < c.tiles; t++) {
-    double* half = &half_[t * kTile];
-    for (int r = 0; r < kTile; r++) half[r] = 0;
-    for (int a = 0; a < c.d; a++) {
-      const double origin = frame_[a * c.tiles + t];
-      const double* point = &c.points[(t * c.d + a) * kTile];
-      T* u = &u_[(t * c.d + a) * kTile];
-      if (framed) {
-        double* exact = &exact_[(t * c.d + a) * kTile];
-        for (int r = 0; r < kTile; r++) {
-          exact[r] = factor * point[r] - origin;
-          u[r] = static_cast<T>(exact[r]);
-          half[r] += 0.5 * exact[r] * exact[r];
-        }
-      } else {
-        // Squares of the rounded coordinates: then rounding moves points a little, and near points stay near.
-        for (int r = 0; r < kTile; r++) {
-          u[r] = static_cast<T>(factor * point[r]);
-          half[r] += 0.5 * static_cast<double>(u[r]) * static_cast<double>(u[r]);
-        }
-      }
-    }
-    double furthest = 0;
-#pragma omp simd reduction(max : furthest)
-    for (int r = 0; r < kTile; r++) furthest = half[r] > furthest ? half[r] : furthest;
-    radius_[t] = std::sqrt(2 * furthest);
-  }
+  verbs(T()).scale(c.points.data(), c.tiles, c.d, factor, framed ? frame_.data() : nullptr, u_.data(),
+                   framed ? exact_.data() : nullptr, half_.data(), radius_.data());
   if (p == 1) std::fill(half_.begin(), half_.end(), 0.0);
   side_ = Side<T>{c.n,       c.tiles,      c.d,         u_.data(),  framed ? exact_.data() : nullptr,
                   weight_.data(), h_.data(), half_.data(), flat_.data(), frame_.data(),

@@ -7,4 +7,7 @@ namespace otcore {
 // (x86_64_v2, x86_64_v3) asks for a narrower set.
 const Isa& isa();
 
+inline const Verbs<float>& verbs(float) { return isa().f32; }
+inline const Verbs<double>& verbs(double) { return isa().f64; }
+
 }  // namespace otcore

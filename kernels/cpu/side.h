@@ -3,6 +3,7 @@
 //   p = 2:  log2 e_ij = k f_i + k g_j - |u_i - v_j|^2 / 2,  u = sqrt(k) x
 //   p = 1:  log2 e_ij = k f_i + k g_j - |u_i - v_j|,        u = k x
 #pragma once
+#include "radial.h"
 
 namespace otcore {
 
@@ -39,6 +40,11 @@ struct Pair {
   double cutoff;   // tile pairs whose logits are all below -cutoff are skipped
 };
 
+// How apply and grad read the values of y: few of them a point as [tiles][width][kTile], more of them as
+// [tiles][kTile][gather_stride], zero beyond the width. The gradient of p = 1 sums differences, which take the first.
+constexpr bool gathers_narrow(int width, bool gradient, int p) { return width <= 8 || (gradient && p == 1); }
+constexpr int gather_stride(int width, int lanes) { return (width + lanes - 1) / lanes * lanes; }
+
 // The verbs, one table per instruction set. Rows are those of tiles [tile0, tile1) of x; rows[] and out[] start
 // at the first of them.
 template <class T>
@@ -46,12 +52,21 @@ struct Verbs {
   // rows[i] = sum_j b_j e_ij, written; cols[j] += sum_i a_i e_ij over these rows only. When the pair is
   // `same`, tiles above the diagonal are visited once and give both.
   void (*sweep)(const Pair<T>&, long tile0, long tile1, double* rows, T* cols);
-  // rows[i] = sum_j b_j e_ij; out[i][k] = sum_j b_j e_ij v[j][k]. v in tiles [tiles][width][kTile].
+  // rows[i] = sum_j b_j e_ij; out[i][k] = sum_j b_j e_ij v[j][k]. v as `gathers_narrow` says.
   void (*apply)(const Pair<T>&, long tile0, long tile1, const T* v, int width, double* rows, double* out);
-  // rows[i] = sum_j b_j e_ij; out[i][k] = sum_j b_j e_ij d(logit)/du_k, at the scaled coordinates.
-  void (*grad)(const Pair<T>&, long tile0, long tile1, double* rows, double* out);
+  // rows[i] = sum_j b_j e_ij; out[i][k] = sum_j b_j e_ij d(logit)/du_k, at the scaled coordinates. v is y.u laid out
+  // as `gathers_narrow` says.
+  void (*grad)(const Pair<T>&, long tile0, long tile1, const T* v, double* rows, double* out);
   // sums[j] = (sums[j] + the parts' [j]) * unit, for parts of `stride` numbers each
   void (*reduce)(const T* parts, long count, long stride, long n, double unit, double* sums);
+  // What a Side holds of points [tiles][d][kTile]: u, half and radius of factor * points, less the frames [d][tiles]
+  // where there are some, and `exact` then.
+  void (*scale)(const double* points, long tiles, int d, double factor, const double* frame, T* u, double* exact,
+                double* half, double* radius);
+  // sums[i] += sum_j w_j k_ij and, where wanted, force[i] += sum_j w_j dk_ij/du_i, over the pairs of two blocks of
+  // tiles that are apart or the same, each pair once for both its points. sums [tiles][kTile], force
+  // [tiles][d][kTile].
+  void (*radial)(const Radial<T>&, Block rows, Block columns, double* sums, double* force);
 };
 
 struct Isa {

@@ -62,6 +62,20 @@ OTCORE_INLINE Vec<T> splat(T s) {
   return s - Vec<T>{};
 }
 
+// As many doubles as lanes.
+template <class T>
+OTCORE_INLINE void store_wide(double* p, Vec<T> v) {
+  if constexpr (sizeof(T) == 8) {
+    store(p, v);
+  } else {
+    typedef T Half __attribute__((vector_size(kVectorBytes / 2)));
+    Half halves[2];
+    std::memcpy(halves, &v, sizeof v);
+    store(p, __builtin_convertvector(halves[0], Vec<double>));
+    store(p + Simd<double>::lanes, __builtin_convertvector(halves[1], Vec<double>));
+  }
+}
+
 template <class V>
 OTCORE_INLINE V vmax(V a, V b) {
   return a > b ? a : b;
@@ -89,6 +103,42 @@ OTCORE_INLINE T sum_halves(V v) {
 template <class T>
 OTCORE_INLINE T lane_sum(Vec<T> v) {
   return sum_halves<T>(v);
+}
+
+// Which lanes of two rows (a, b) meet in `lane_sums`: where a lane's number has the bit `half` they are b's, else
+// a's; with it and without it.
+template <class T, int half>
+struct Meeting {
+  static constexpr int lanes = Simd<T>::lanes;
+  typedef __typeof__(typename Simd<T>::Int{}[0] + 0) Index;
+  alignas(kVectorBytes) Index own[lanes], other[lanes];
+  constexpr Meeting() : own(), other() {
+    for (int l = 0; l < lanes; l++) {
+      own[l] = l & half ? lanes + l : l;
+      other[l] = l & half ? lanes + (l ^ half) : l ^ half;
+    }
+  }
+};
+
+// rows[r] for r < half: rows r and r + half folded together.
+template <class T, int half>
+OTCORE_INLINE void fold(Vec<T>* rows) {
+  static constexpr Meeting<T, half> meeting;
+  typename Simd<T>::Int own, other;
+  std::memcpy(&own, meeting.own, sizeof own);
+  std::memcpy(&other, meeting.other, sizeof other);
+#pragma GCC unroll 8
+  for (int r = 0; r < half; r++)
+    rows[r] = __builtin_shuffle(rows[r], rows[r + half], own) + __builtin_shuffle(rows[r], rows[r + half], other);
+  if constexpr (half > 1) fold<T, half / 2>(rows);
+}
+
+// Lane r is the sum over the lanes of rows[r], for as many rows as lanes; overwrites them. A third of the
+// operations of lane_sum row by row.
+template <class T>
+OTCORE_INLINE Vec<T> lane_sums(Vec<T> (&rows)[Simd<T>::lanes]) {
+  fold<T, Simd<T>::lanes / 2>(rows);
+  return rows[0];
 }
 
 template <class T, class V>

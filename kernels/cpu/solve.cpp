@@ -13,6 +13,7 @@ namespace {
 constexpr int kWindow = 10;
 constexpr double kBetween = 0.01;   // marginal error at which annealing moves on
 constexpr long kBetweenSweeps = 60; // and the sweeps after which it does so anyway
+constexpr double kLargest = 300;    // exponent beyond which a marginal is so wrong that its size no longer matters
 
 using Vector = std::vector<double>;
 
@@ -65,9 +66,23 @@ double mass_left(const Vector& w, const Vector& f, double rho) {
   return s;
 }
 
+// log <a, e^{-f/rho}>, in any range; the potentials of points without weight do not matter.
+double log_mass_left(const Vector& w, const Vector& f, double rho) {
+  double top = -INFINITY, s = 0;
+  for (size_t i = 0; i < w.size(); i++)
+    if (w[i] > 0) top = std::max(top, -f[i] / rho);
+  for (size_t i = 0; i < w.size(); i++)
+    if (w[i] > 0) s += w[i] * std::exp(-f[i] / rho - top);
+  return top + std::log(s);
+}
+
 double side_error(const Vector& w, const Vector& sums, const Vector& f, double rho) {
+  const double most = std::exp(kLargest);
   double s = 0;
-  for (size_t i = 0; i < w.size(); i++) s += w[i] * std::abs(sums[i] - (std::isinf(rho) ? 1 : std::exp(-f[i] / rho)));
+  for (size_t i = 0; i < w.size(); i++) {
+    const double target = std::isinf(rho) ? 1 : std::exp(std::min(-f[i] / rho, kLargest));
+    s += w[i] * std::abs(std::min(sums[i], most) - target);
+  }
   return s;
 }
 
@@ -183,8 +198,8 @@ class Solver {
   void translate(Vector& f, Vector& g) const {
     if (t_.same() || (std::isinf(rho_x_) && std::isinf(rho_y_))) return;
     const double share = std::isinf(rho_x_) ? rho_y_ : std::isinf(rho_y_) ? rho_x_ : rho_x_ * rho_y_ / (rho_x_ + rho_y_);
-    const double left = mass_left(t_.x().weights, f, rho_x_), right = mass_left(t_.y().weights, g, rho_y_);
-    const double shift = share * (std::log(left) - std::log(right));
+    const double left = log_mass_left(t_.x().weights, f, rho_x_), right = log_mass_left(t_.y().weights, g, rho_y_);
+    const double shift = share * (left - right);
     if (!std::isfinite(shift)) return;
     for (double& v : f) v += shift;
     for (double& v : g) v -= shift;
@@ -260,6 +275,13 @@ double geomloss_side(const Vector& a, const Vector& f, const Vector* f_xx, doubl
   return std::isinf(rho) ? s : (rho + eps / 2) * s;
 }
 
+// f <- keep f + share softmin(g), from the logarithms of the row sums.
+void mix(Vector& potential, const Vector& log_sums, double eps, double keep, double share) {
+  double* f = potential.data();
+  const double* log_r = log_sums.data();
+  for (size_t i = 0; i < potential.size(); i++) f[i] = keep * f[i] + share * (f[i] - eps * log_r[i]);
+}
+
 template <class T>
 void follow_item(Item<T>& item, int d, const Settings& s, int threads) {
   Problem<T> problem(item, d, s, threads);
@@ -273,8 +295,8 @@ void follow_item(Item<T>& item, int d, const Settings& s, int threads) {
     for (int q = 0; q < count; q++) {
       Term<T>& t = *terms[q];
       const double lx = (1 - keep) * damping(eps, rho_x[q]), ly = (1 - keep) * damping(eps, rho_y[q]);
-      for (size_t i = 0; i < t.f.size(); i++) t.f[i] = keep * t.f[i] + lx * (t.f[i] - eps * t.log_r[i]);
-      for (size_t j = 0; j < t.g.size(); j++) t.g[j] = keep * t.g[j] + ly * (t.g[j] - eps * t.log_c[j]);
+      mix(t.f, t.log_r, eps, keep, lx);
+      if (!t.same()) mix(t.g, t.log_c, eps, keep, ly);
     }
   };
   auto write = [&](double* f, double* g, double* f_xx, double* g_yy) {

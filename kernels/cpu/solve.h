@@ -38,7 +38,9 @@ struct Item {
 };
 
 // Whether ordered points can make compact tiles: not in high dimension, nor where a few points would have to.
-inline bool worth_ordering(long points, int d) { return d <= 8 || (d <= 32 && points >= 4096); }
+inline bool worth_ordering(long points, int d) {
+  return points > 4 * kTile && (d <= 8 || (d <= 32 && points >= 4096));
+}
 
 // The clouds of one item for a single pass at one temperature: ordered only where tiles are worth it.
 template <class T>

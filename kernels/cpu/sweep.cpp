@@ -54,9 +54,16 @@ void add_run(const Pair<T>& pair, const T* u, const T* v, Offsets<T> off, long c
 template <class T>
 void flush(T* lanes, double* rows) {
   constexpr int L = Simd<T>::lanes;
-  for (int r = 0; r < kTile; r++) {
-    rows[r] += (double)lane_sum<T>(load(lanes + r * L));
-    store(lanes + r * L, Vec<T>{});
+  for (int r0 = 0; r0 < kTile; r0 += L) {
+    Vec<T> own[L];
+#pragma GCC unroll 16
+    for (int r = 0; r < L; r++) {
+      own[r] = load(lanes + (r0 + r) * L);
+      store(lanes + (r0 + r) * L, Vec<T>{});
+    }
+    double sums[L];
+    store_wide<T>(sums, lane_sums<T>(own));
+    for (int r = 0; r < L; r++) rows[r0 + r] += sums[r];
   }
 }
 

@@ -16,9 +16,6 @@ constexpr int kFramedDimension = 8;
 constexpr double kHarmless = 2e4;  // range of the logits whose rounding in float32 is about 1e-3 of a bit
 constexpr long kFewPoints = 2000;  // clouds ordered by one thread
 
-const Verbs<float>& verbs(float) { return isa().f32; }
-const Verbs<double>& verbs(double) { return isa().f64; }
-
 }  // namespace
 
 template <class T>
@@ -152,34 +149,51 @@ void Term<T>::finish(bool transpose, long first, long last) {
 }
 
 template <class T>
+void Term<T>::make_room() {
+  partial_.resize(chunks() * y_->tiles * kTile);
+  r.resize(x_->tiles * kTile), log_r.resize(x_->n);
+  if (!same_) c.resize(y_->tiles * kTile), log_c.resize(y_->n);
+}
+
+template <class T>
 void Term<T>::sums(Term* const* terms, int count, int threads) {
   struct Task {
     Term* term;
     bool transpose;
     long first, last;
   };
-  std::vector<Task> sides, chunks, parts;
   double work = 0;
+  for (int q = 0; q < count; q++) terms[q]->make_room(), work += terms[q]->work();
+  if (threads == 1 || work < kSerial) {
+    for (int q = 0; q < count; q++) terms[q]->sums_alone();
+    return;
+  }
+  std::vector<Task> sides, chunks, parts;
   for (int q = 0; q < count; q++) {
     Term& t = *terms[q];
-    t.partial_.resize(t.chunks() * t.y_->tiles * kTile);
-    t.r.resize(t.x_->tiles * kTile), t.log_r.resize(t.x_->n);
-    if (!t.same_) t.c.resize(t.y_->tiles * kTile), t.log_c.resize(t.y_->n);
     for (long chunk = 0; chunk < t.chunks(); chunk++) chunks.push_back({&t, false, chunk, 0});
-    for (bool transpose : {false, true}) {
-      if (transpose && t.same_) continue;
-      sides.push_back({&t, transpose, 0, 0});
+    for (int transpose = 0; transpose < t.sides(); transpose++) {
+      sides.push_back({&t, transpose != 0, 0, 0});
       const long n = transpose ? t.y_->n : t.x_->n;
-      for (long i = 0; i < n; i += kPart) parts.push_back({&t, transpose, i, std::min(n, i + kPart)});
+      for (long i = 0; i < n; i += kPart) parts.push_back({&t, transpose != 0, i, std::min(n, i + kPart)});
     }
-    work += t.work();
   }
-  if (work < kSerial) threads = 1;
   parallel_for(threads, static_cast<long>(sides.size()), [&](long i) { sides[i].term->prepare(sides[i].transpose); });
   parallel_for(threads, static_cast<long>(chunks.size()), [&](long i) { chunks[i].term->sweep_chunk(chunks[i].first); });
   parallel_for(threads, static_cast<long>(parts.size()),
                [&](long i) { parts[i].term->finish(parts[i].transpose, parts[i].first, parts[i].last); });
   for (const Task& side : sides) side.term->repair(side.transpose, threads);
+}
+
+// The same, in the same order of additions, on the calling thread.
+template <class T>
+void Term<T>::sums_alone() {
+  for (int transpose = 0; transpose < sides(); transpose++) prepare(transpose != 0);
+  for (long chunk = 0; chunk < chunks(); chunk++) sweep_chunk(chunk);
+  for (int transpose = 0; transpose < sides(); transpose++) {
+    finish(transpose != 0, 0, transpose ? y_->n : x_->n);
+    repair(transpose != 0, 1);
+  }
 }
 
 template <class T>
@@ -252,16 +266,35 @@ void Term<T>::log_sums_at(const double* points, long count, bool transpose, int 
   });
 }
 
+// value(point, k) as [tiles][kTile][gather_stride].
+template <class T>
+template <class F>
+Aligned<T> Term<T>::pack(long tiles, int width, F&& value) {
+  const int stride = gather_stride(width, isa().vector_bits / 8 / static_cast<int>(sizeof(T)));
+  Aligned<T> out(tiles * kTile * stride, T(0));
+  for (long j = 0; j < tiles * kTile; j++)
+    for (int k = 0; k < width; k++) out[j * stride + k] = value(j, k);
+  return out;
+}
+
 template <class T>
 void Term<T>::grad_pass(int threads, std::vector<double>& out) {
   const long tiles = x_->tiles, blocks = std::min<long>(tiles, 256);
   prepare(false);
   if (!same_) prepare(true);
+  const Side<T>& other = *pair().y;
+  const int d = x_->d;
+  Aligned<T> packed;
+  const T* values = other.u;
+  if (!gathers_narrow(d, true, cost_.p)) {
+    packed = pack(other.tiles, d, [&](long j, int k) { return other.u[(j / kTile * d + k) * kTile + j % kTile]; });
+    values = packed.data();
+  }
   r.resize(tiles * kTile);
-  out.resize(tiles * kTile * x_->d);
+  out.resize(tiles * kTile * d);
   parallel_for(2 * work() < kSerial ? 1 : threads, blocks, [&](long h) {
     const long first = tiles * h / blocks, last = tiles * (h + 1) / blocks;
-    verbs(T()).grad(pair(), first, last, r.data() + first * kTile, out.data() + first * kTile * x_->d);
+    verbs(T()).grad(pair(), first, last, values, r.data() + first * kTile, out.data() + first * kTile * d);
   });
   in_unit_mass(out, x_->d);
 }
@@ -293,10 +326,16 @@ template <class T>
 void Term<T>::apply(const double* v, int width, int threads, std::vector<double>& out) {
   const Cloud& other = *y_;
   const long tiles = x_->tiles, blocks = std::min<long>(tiles, 256);
-  Aligned<T> packed(other.tiles * kTile * width, T(0));
-  for (long j = 0; j < other.n; j++)
-    for (int k = 0; k < width; k++)
-      packed[(j / kTile * width + k) * kTile + j % kTile] = static_cast<T>(v[j * width + k]);
+  auto value = [&](long j, int k) { return j < other.n ? static_cast<T>(v[j * width + k]) : T(0); };
+  Aligned<T> packed;
+  if (gathers_narrow(width, false, cost_.p)) {
+    packed.resize(other.tiles * kTile * width);
+    for (long t = 0; t < other.tiles; t++)
+      for (int k = 0; k < width; k++)
+        for (int c = 0; c < kTile; c++) packed[(t * width + k) * kTile + c] = value(t * kTile + c, k);
+  } else {
+    packed = pack(other.tiles, width, value);
+  }
   prepare(false);
   if (!same_) prepare(true);
   r.resize(tiles * kTile);

@@ -66,6 +66,9 @@ class Term {
 
  private:
   static constexpr long kPart = 4096;  // sums finished by one task
+  int sides() const { return same_ ? 1 : 2; }
+  void make_room();
+  void sums_alone();
   Pair<T> pair() const;
   long chunks() const;
   long first_tile(long chunk) const;
@@ -75,6 +78,8 @@ class Term {
   void repair(bool transpose, int threads);
   std::vector<long> out_of_range(const std::vector<double>& sums) const;
   std::vector<double> softmin_at(const std::vector<long>& places, bool transpose, int threads) const;
+  template <class F>
+  static Aligned<T> pack(long tiles, int width, F&& value);
   void grad_pass(int threads, std::vector<double>& out);
   void in_unit_mass(std::vector<double>& out, int width);
 

@@ -12,6 +12,8 @@ namespace {
 template <class T>
 constexpr double kCompact = sizeof(T) == 4 ? 40 : 300;
 
+constexpr long kFewTiles = 2;
+
 // The logits of one tile pair are a[r] + b[c] + u_r.v_c, or - |u_r - v_c|^2 / 2 where `direct` (p = 2);
 // a[r] + b[c] - |u_r - v_c| (p = 1). a and b carry what remains: potentials, and the offset between frames.
 // Across a wide tile they are large and cancel, so where `direct` what rounding them lost is added back.
@@ -32,10 +34,16 @@ struct OffsetStorage {
   alignas(64) T a[kTile], b[kTile], lost_a[kTile], lost_b[kTile];
 };
 
-// Upper bounds on the logits of tile `i` against every tile of y from `j0` on, from boxes and potentials.
+// Upper bounds on the logits of tile `i` against every tile of y from `j0` on, from potentials and, where there are
+// enough tiles for skipping some to pay, boxes.
 template <class T>
 void tile_bounds(const Pair<T>& pair, long i, long j0, double* bound) {
   const Side<T>&x = *pair.x, &y = *pair.y;
+  const double top = x.top[i];
+  if (y.tiles <= kFewTiles) {
+    for (long j = j0; j < y.tiles; j++) bound[j] = top + y.top[j];
+    return;
+  }
   for (long j = j0; j < y.tiles; j++) bound[j] = 0;
   for (int k = 0; k < y.d; k++) {
     const double xlo = x.lo[k * x.tiles + i], xhi = x.hi[k * x.tiles + i];
@@ -47,7 +55,6 @@ void tile_bounds(const Pair<T>& pair, long i, long j0, double* bound) {
       bound[j] += gap * gap;
     }
   }
-  const double top = x.top[i];
   if (pair.p == 2)
     for (long j = j0; j < y.tiles; j++) bound[j] = top + y.top[j] - 0.5 * bound[j];
   else

@@ -149,9 +149,9 @@ def test_geomloss_backend_names(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"loss": "energy"}, "loss is 'energy'; use \"sinkhorn\""),
+        ({"loss": "mmd"}, "loss is 'mmd'; use \"sinkhorn\""),
         ({"kernel": abs}, "kernel is .*; use None"),
-        ({"cost": "Norm2(X-Y)"}, "cost is 'Norm2.*; use a Python function"),
+        ({"cost": "euclid"}, "cost is 'euclid'; use None, one of 'sqeuclidean', 'cosine'"),
     ],
 )
 def test_bad_constructor(arguments: dict, message: str) -> None:
