@@ -37,7 +37,7 @@ wheel: $(VENV)/ready
 $(VENV)/ready: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) --editable ".[ae,dev]"
+	$(PIP) --editable ".[ae,dev,keops]"
 	touch $@
 
 $(VENV)/ready-bench: $(VENV)/ready benchmarks/requirements.txt

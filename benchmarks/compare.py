@@ -28,7 +28,16 @@ from pathlib import Path
 # benchmarks/ is on the path already, as the script's folder; clouds and the accuracy yardstick are in tests/.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from comparison import accuracy_rows, footprint_rows, machine, peers, schedule_rows, sweep_rows
+from comparison import (
+    accuracy_rows,
+    batch_rows,
+    footprint_rows,
+    kernel_rows,
+    machine,
+    peers,
+    schedule_rows,
+    sweep_rows,
+)
 from comparison.line import Line, not_measured, table
 from comparison.options import Options
 
@@ -38,7 +47,9 @@ ROWS: dict[str, Lines] = {
     **footprint_rows.ROWS,
     **sweep_rows.ROWS,
     **schedule_rows.ROWS,
+    **batch_rows.ROWS,
     **accuracy_rows.ROWS,
+    **kernel_rows.ROWS,
 }
 
 

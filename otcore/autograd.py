@@ -350,12 +350,24 @@ torch.library.register_autograd("otcore::follow_grad", _raising(_NO_SECOND))
 def solve(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """`otcore::solve`, differentiable wherever it is called: (value, f, g, f_xx, g_yy, info)."""
     result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-    result = solve_op(*args) if torch.compiler.is_compiling() else _Solve.apply(*args)
+    result = solve_op(*args) if _compiling() else _Solve.apply(*args)
     return result
 
 
 def follow(*args: Any) -> tuple[Tensor, ...]:
     """`otcore::follow`, differentiable wherever it is called: value, last potentials, and those before."""
     result: tuple[Tensor, ...]
-    result = follow_op(*args) if torch.compiler.is_compiling() else _Follow.apply(*args)
+    result = follow_op(*args) if _compiling() else _Follow.apply(*args)
     return result
+
+
+def _compiling() -> bool:
+    if not torch.compiler.is_compiling():
+        return False
+    # PyTorch would give zeros for forward mode here, and fail obscurely for the others.
+    if torch._C._are_functorch_transforms_active():
+        raise RuntimeError(
+            "otcore: torch.compile cannot trace torch.func transforms of this function; call them eagerly, "
+            "for instance behind torch.compiler.disable"
+        )
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,31 @@ from .solver import anneal
 CostFunction = Callable[[Tensor, Tensor], Tensor]
 
 
+def full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as it is outside `torch.autocast`, where half-precision arguments become float32."""
+
+    @functools.wraps(function)
+    def outside(*args: Any, **options: Any) -> Any:
+        devices = [name for name in ("cpu", "cuda") if torch.is_autocast_enabled(name)]
+        if not devices:
+            return function(*args, **options)
+        with contextlib.ExitStack() as stack:
+            for device in devices:
+                stack.enter_context(torch.autocast(device, enabled=False))
+            return function(*(_widened(t) for t in args), **{k: _widened(t) for k, t in options.items()})
+
+    return outside
+
+
+def _widened(argument: Any) -> Any:
+    if isinstance(argument, (list, tuple)) and not isinstance(argument, Potentials):
+        return [_widened(item) for item in argument]
+    if isinstance(argument, Tensor) and argument.dtype in (torch.float16, torch.bfloat16):
+        return argument.float()
+    return argument
+
+
+@full_precision
 def sinkhorn_divergence(
     x: Any,
     y: Any,
@@ -49,9 +75,9 @@ def sinkhorn_divergence(
 
     Clouds are (N, D) and (M, D), giving a scalar, or (B, N, D) and (B, M, D), giving (B,). Ragged batches are
     lists of B clouds (N_i, D) and (M_i, D), or jagged nested tensors, and give (B,), nothing being padded.
-    Clouds are float32 or float64 (computed as such), float16 or bfloat16 (computed and returned in float32),
-    on one device; or all NumPy arrays, and then the result is too. Each item of a batch is solved, stopped
-    and reported for itself.
+    Each item of a batch is solved, stopped and reported for itself. Clouds are float32 or float64 (computed
+    as such), float16 or bfloat16 (computed and returned in float32; under `torch.autocast` they may be mixed
+    with float32), on one device; or all NumPy arrays, and then the result is too.
 
     Args:
         x, y: the points.

@@ -27,7 +27,8 @@ from .backends.dense import cost_gradient, cost_matrix
 from .problem import Problem
 from .solution import ConvergenceWarning, Potentials
 
-_BLOCK_ENTRIES = 2**22
+_BLOCK_ENTRIES = 2**18
+_MOST_COLUMNS = 256  # of one `Backend.apply`
 _CG_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-13}
 _CG_MAX_ITER = 2000
 
@@ -75,9 +76,9 @@ def _transport_product(
 ) -> Direction:
     """The derivative along u of (dOT/dx, dOT/dy, dOT/da, dOT/db), the constants of the last two left out."""
     zero = torch.zeros_like(duals[0]), torch.zeros_like(duals[1])
-    fixed = _pair_sums(problem, measures, duals, u, zero)
+    fixed = _pair_sums(backend, problem, measures, duals, u, zero)
     df, dg = _potential_derivative(backend, problem, measures, rho, duals, fixed.s, fixed.t)
-    total = _pair_sums(problem, measures, duals, u, (df, dg))
+    total = _pair_sums(backend, problem, measures, duals, u, (df, dg))
     return Direction(
         total.h_x,
         total.h_y,
@@ -101,31 +102,89 @@ class _PairSums(NamedTuple):
 
 
 def _pair_sums(
+    backend: Backend,
     problem: Problem,
     measures: tuple[Tensor, Tensor, Tensor, Tensor],
     duals: tuple[Tensor, Tensor],
     u: Direction,
     moved: tuple[Tensor, Tensor],
 ) -> _PairSums:
-    """Sum over pairs, a block of rows at a time, so that memory stays linear in the number of points."""
+    """Sums over pairs, in memory linear in the number of points."""
     x, y, a, b = measures
+    d = x.shape[-1]
+    if problem.cost == 2 and 3 + 4 * d + 2 * d * d <= _MOST_COLUMNS:
+        back = Direction(u.y, u.x, u.b, u.a)
+        s, h_x = _square_sums(backend, problem, measures, duals, u, moved)
+        t, h_y = _square_sums(backend, problem, (y, x, b, a), duals[::-1], back, moved[::-1])
+        return _PairSums(s, t, h_x, h_y)
+    # A block of rows at a time. Results have their place beforehand: small ones kept between large
+    # temporaries would leave the heap in pieces.
     size = max(1, _BLOCK_ENTRIES // (y.numel() or 1))
-    rows = []
-    t = torch.zeros_like(b)
-    h_y = torch.zeros_like(y)
+    s, h_x = torch.empty_like(a), torch.empty_like(x)
+    t, h_y = torch.zeros_like(b), torch.zeros_like(y)
     for start in range(0, x.shape[1], size):
         block = slice(start, start + size)
-        s, t_block, h_x, h_y_block = _block_sums(
+        s[:, block], t_block, h_x[:, block], h_y_block = _block_sums(
             problem,
             (x[:, block], y, a[:, block], b),
             (duals[0][:, block], duals[1]),
             Direction(u.x[:, block], u.y, u.a[:, block], u.b),
             (moved[0][:, block], moved[1]),
         )
-        rows.append((s, h_x))
-        t = t + t_block
-        h_y = h_y + h_y_block
-    return _PairSums(torch.cat([s for s, _ in rows], 1), t, torch.cat([h for _, h in rows], 1), h_y)
+        t += t_block
+        h_y += h_y_block
+    return _PairSums(s, t, h_x, h_y)
+
+
+def _square_sums(
+    backend: Backend,
+    problem: Problem,
+    measures: tuple[Tensor, Tensor, Tensor, Tensor],
+    duals: tuple[Tensor, Tensor],
+    u: Direction,
+    moved: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """s and h_x for C = |x - y|^2 / 2, whose derivatives are polynomials: by products with moments of y.
+
+    In float64, as the polynomials cancel where points are many blurs from the centre.
+    """
+    dtype, eps = measures[0].dtype, problem.eps
+    x, y, a, b, f, g, u_x, u_y, u_a, u_b, df, dg = (t.double() for t in (*measures, *duals, *u, *moved))
+    centre = x.mean(1, keepdim=True)
+    x, y = x - centre, y - centre
+    d = x.shape[-1]
+    weights = torch.stack([b, u_b + b * dg / eps, b * (y * u_y).sum(-1)], -1)
+    moments = [
+        weights,
+        _outer(weights, y),
+        b.unsqueeze(-1) * u_y,
+        _outer(b.unsqueeze(-1) * y, y),
+        _outer(b.unsqueeze(-1) * y, u_y),
+    ]
+    ones = torch.ones_like(a), torch.ones_like(b)
+    sums = backend.apply(x, y, f, g, *ones, torch.cat(moments, -1), eps=eps, **problem.ground)
+    w, first, v, yy, yv = torch.split(sums, [m.shape[-1] for m in moments], -1)
+    (b0, w0, q0), (b1, w1, q1) = w.unbind(-1), first.view(*x.shape[:2], 3, d).unbind(-2)
+    along = (x * u_x).sum(-1)
+    # Sums of slope_ij = <x_i - y_j, u_x - u_y>, and of slope_ij y_j
+    slope = along * b0 - (x * v).sum(-1) - (u_x * b1).sum(-1) + q0
+    slope_y = along.unsqueeze(-1) * b1 - _times(yv, x) - _times(yy, u_x) + q1
+    s = w0 + (df * b0 - slope) / eps
+    s_y = w1 + (df.unsqueeze(-1) * b1 - slope_y) / eps
+    column = b0.unsqueeze(-1)
+    mass = (a * s + u_a * b0).unsqueeze(-1)
+    h_x = x * mass - a.unsqueeze(-1) * (s_y - u_x * column + v) - u_a.unsqueeze(-1) * b1
+    return s.to(dtype), h_x.to(dtype)
+
+
+def _outer(u: Tensor, v: Tensor) -> Tensor:
+    """All products of the coordinates of each point, (B, N, K) and (B, N, D) to (B, N, K D)."""
+    return (u.unsqueeze(-1) * v.unsqueeze(-2)).flatten(-2)
+
+
+def _times(matrices: Tensor, v: Tensor) -> Tensor:
+    """A matrix for each point, (B, N, D D), times its vector (B, N, D)."""
+    return (matrices.view(*v.shape, v.shape[-1]) @ v.unsqueeze(-1)).squeeze(-1)
 
 
 def _block_sums(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -203,6 +203,8 @@ def _grad(*args: Any) -> Four:
 def _hvp(*args: Any) -> Four:
     x, y, a, b, f, g, f_xx, g_yy, u_x, u_y, u_a, u_b, *options = args
     problem = _problem(x, y, a, b, options)
+    if not isinstance(problem.cost, int):
+        raise RuntimeError("otcore: a KeOps formula has first derivatives only; named costs have second ones")
     self_terms = (f_xx, g_yy) if problem.debias else (None, None)
     potentials = Potentials(f, g, *self_terms).to(x.dtype)
     u = Direction(u_x, u_y, u_a, u_b)
@@ -321,6 +323,19 @@ def _fake_follow_grad(x: Tensor, y: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(y)
 
 
+def _in_its_precision(implementation: Callable[..., Any]) -> Callable[..., Any]:
+    """Without autocast, which would otherwise reach the dense backend's products of matrices."""
+
+    def run(*args: Any) -> Any:
+        device = args[0].device.type
+        if not torch.is_autocast_enabled(device):
+            return implementation(*args)
+        with torch.autocast(device, enabled=False):
+            return implementation(*args)
+
+    return run
+
+
 _library: Any = torch.library.Library("otcore", "DEF")  # type: ignore[no-untyped-call]
 for _schema, _implementation, _fake in zip(
     _SCHEMAS,
@@ -331,7 +346,7 @@ for _schema, _implementation, _fake in zip(
     _name = _schema.partition("(")[0]
     _library.define(_schema)
     for _device in ("CPU", "CUDA"):
-        _library.impl(_name, _implementation, _device)
+        _library.impl(_name, _in_its_precision(cast(Any, _implementation)), _device)
     torch.library.register_fake(f"otcore::{_name}", cast(Any, _fake), lib=_library)
 
 solve_op = torch.ops.otcore.solve.default

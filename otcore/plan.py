@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .backends import Backend
     from .problem import Problem
 
-_BLOCK_ENTRIES = 2**22
+_BLOCK_ENTRIES = 2**19
 _MOST_COLUMNS = 256  # of one `Backend.apply`
 
 
@@ -84,7 +84,7 @@ class Kernel:
         q = self.problem
         fixed = [t.detach().double().requires_grad_() for t in (y, g, w)]
         totals = [torch.zeros_like(t) for t in fixed]
-        rows: list[tuple[Tensor, ...]] = []
+        g_x, g_f = torch.empty_like(x), torch.empty_like(f)
         size = max(1, _BLOCK_ENTRIES // (len(y) * y.shape[1]))
         for start in range(0, x.shape[1], size):
             block = slice(start, start + size)
@@ -92,12 +92,11 @@ class Kernel:
             with torch.enable_grad():
                 s = logits(own[0], fixed[0], own[1], fixed[1], q.cost, q.eps, q.floor)
                 total = (s.exp() * (u[:, block].double() @ fixed[2].mT)).sum()
-                g_x, g_f, *others = torch.autograd.grad(total, [*own, *fixed])
-            rows.append((g_x, g_f))
-            totals = [t + other for t, other in zip(totals, others, strict=True)]
-        g_x, g_f = (torch.cat(parts, 1) for parts in zip(*rows, strict=True))
+                g_x[:, block], g_f[:, block], *others = torch.autograd.grad(total, [*own, *fixed])
+            for t, other in zip(totals, others, strict=True):
+                t += other
         g_y, g_g, g_w = totals
-        return g_x.to(x.dtype), g_y.to(y.dtype), g_f.to(f.dtype), g_g.to(g.dtype), g_w.to(w.dtype)
+        return g_x, g_y.to(y.dtype), g_f, g_g.to(g.dtype), g_w.to(w.dtype)
 
 
 class _Times(Differentiable):

@@ -154,7 +154,7 @@ def make_problem(
             f"p is {p!r}; use 1 (cost |x - y|) or 2 (cost |x - y|^2 / 2), or pass a callable as cost."
         )
     if cost is not None and not callable(cost):
-        _check_cost_name(cost, p)
+        check_cost_name(cost, p)
     if not isinstance(backend, str):
         raise ValueError(f'backend is {backend!r}; use the name of one, or "auto".')
     temperature = _temperature(p, blur, eps)
@@ -333,7 +333,8 @@ def _uniform(points: Tensor, counts: Sequence[int]) -> Tensor:
     return ragged.per_point(each, points.shape, counts)
 
 
-def _check_cost_name(cost: Any, p: int) -> None:
+def check_cost_name(cost: Any, p: int) -> None:
+    """ValueError unless the cost, which is no function, is the name of one or may be a formula."""
     named = cost in NAMED_COSTS
     if not named and not (isinstance(cost, str) and "X" in cost and "Y" in cost):
         raise ValueError(

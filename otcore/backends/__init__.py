@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 class Backend(Protocol):
     """What the solver asks of a backend.
 
-    `cost` is 1 (C = |x - y|), 2 (C = |x - y|^2 / 2) or, for `dense`, a callable. `floor` is passed only when
-    it is not 0; then cost 1 is sqrt(max(|x - y|^2, floor)), with a zero gradient below. `eps` is a float; for
-    a backend without its own `anneal` the loop also passes one temperature an item, (B,), to `softmin` and
-    `sweep`.
+    `cost` is 1 (C = |x - y|), 2 (C = |x - y|^2 / 2), a formula for `keops` or a callable for `dense`. `floor`
+    is passed only when it is not 0; then cost 1 is sqrt(max(|x - y|^2, floor)), with a zero gradient below.
+    `eps` is a float; for a backend without its own `anneal` the loop also passes one temperature an item,
+    (B,), to `softmin` and `sweep`.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Backend(Protocol):
 
 
 # In the order in which "auto" tries them; each name is also that of its module.
-_CLASSES = {"cpu": "Cpu", "dense": "Dense"}
+_CLASSES = {"cpu": "Cpu", "keops": "Keops", "dense": "Dense"}
 
 
 def names() -> list[str]:
@@ -117,10 +117,9 @@ def names() -> list[str]:
 def load(name: str) -> Backend | str:
     """The backend of that name, or the reason why it cannot be imported."""
     try:
-        module = importlib.import_module(f".{name}", __name__)
+        backend: Backend = getattr(importlib.import_module(f".{name}", __name__), _CLASSES[name])()
     except ImportError as error:
         return f"it cannot be imported ({error})"
-    backend: Backend = getattr(module, _CLASSES[name])()
     return backend
 
 

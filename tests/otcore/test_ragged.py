@@ -153,6 +153,50 @@ def test_numpy_lists() -> None:
     assert isinstance(otcore.sinkhorn(x, y).f[1], numpy.ndarray)
 
 
+SAMPLES_LOSSES: dict[str, dict[str, Any]] = {
+    "sinkhorn": {},
+    "p=1": {"p": 1},
+    "unbalanced": {"reach": 0.5},
+    "function": {"cost": lambda x, y: torch.cdist(x, y).square()},
+    "cosine": {"cost": "cosine"},
+    "energy": {"loss": "energy"},
+    "hausdorff": {"loss": "hausdorff"},
+}
+
+
+@pytest.mark.parametrize("options", SAMPLES_LOSSES.values(), ids=SAMPLES_LOSSES)
+def test_samples_loss(options: dict[str, Any]) -> None:
+    """The items share their first temperature, as GeomLoss's batches do."""
+    x, y = (leaves(t) for t in clouds())
+    a, b = measures()
+    diameter = None if options.get("cost") == "cosine" else 2.0
+    values = otcore.SamplesLoss(blur=0.2, diameter=diameter, **options)(a, x, b, y)
+    gradients = torch.autograd.grad(values.sum(), x)
+    f, g = otcore.SamplesLoss(blur=0.2, diameter=diameter, potentials=True, **options)(a, x, b, y)
+    if diameter is None:
+        assert values.shape == (len(SIZES),)
+        return
+    for i in range(len(SIZES)):
+        own = x[i].detach().requires_grad_()
+        value = otcore.SamplesLoss(blur=0.2, diameter=diameter, **options)(a[i], own, b[i], y[i])
+        torch.testing.assert_close(values[i], value, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(gradients[i], torch.autograd.grad(value, own)[0], rtol=1e-7, atol=1e-10)
+        pair = otcore.SamplesLoss(blur=0.2, diameter=diameter, potentials=True, **options)(
+            a[i], own, b[i], y[i]
+        )
+        torch.testing.assert_close((f[i], g[i]), pair, rtol=1e-9, atol=1e-11)
+
+
+def test_samples_loss_takes_the_diameter_over_the_batch() -> None:
+    x, y = clouds()
+    both = [torch.cat([*x, *y])]
+    diameter = float((both[0].amax(0) - both[0].amin(0)).norm())
+    whole = otcore.SamplesLoss(blur=0.1)(x, y)
+    torch.testing.assert_close(
+        whole, otcore.SamplesLoss(blur=0.1, diameter=diameter)(x, y), rtol=1e-9, atol=0
+    )
+
+
 def test_second_derivatives() -> None:
     x, y = (leaves(t) for t in clouds())
     call = {"blur": 0.4, "tol": 1e-13, "max_iter": 5000}
