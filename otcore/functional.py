@@ -16,7 +16,7 @@ from .autograd import Differentiable
 from .backends import choose
 from .backends.dense import logits
 from .dual import transport_value
-from .operators import Options, warn_unless_converged
+from .operators import Options, report, warn_unless_converged
 from .plan import Plan, differentiable_potentials
 from .problem import NAMED_COSTS, Problem, Reach, check_values, embedded, is_ragged, make_problem
 from .ragged import split
@@ -201,6 +201,10 @@ def _from_numpy(name: str, array: Any) -> Any:
         return [_from_numpy(name, item) for item in array]
     if not isinstance(array, numpy.ndarray):
         raise ValueError(f"{name} is a {type(array).__name__} and x a NumPy array; use one kind throughout.")
+    if array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{name} has dtype {array.dtype}; use float32 or float64, for instance {name}.astype(float)."
+        )
     # torch takes neither negative strides nor another byte order, and warns of arrays that cannot be written.
     usual = array.flags.writeable and array.dtype.isnative and all(stride >= 0 for stride in array.strides)
     return torch.from_numpy(array if usual else array.astype(array.dtype.newbyteorder("="), order="C"))
@@ -288,7 +292,7 @@ def _solve_callable(problem: Problem) -> tuple[Tensor, Potentials, Tensor]:
     with torch.no_grad():
         check_values(problem)
         solved = anneal(choose(problem), problem)
-        info = torch.stack([solved.status.double(), solved.n_iter.double(), solved.marginal_error], -1)
+        info = report(solved)
         warn_unless_converged(info, problem.tol)
     if problem.sizes is None:
         value = _dual_divergence(problem, solved.potentials)

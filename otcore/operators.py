@@ -24,7 +24,7 @@ from .implicit import Direction, hessian_vector_product
 from .problem import Problem, check_points, check_values, check_weights
 from .ragged import Sizes, join, per_item, per_point, split
 from .schedule import geomloss_temperatures, joint_diameter
-from .solution import ConvergenceWarning, Potentials, Status
+from .solution import ConvergenceWarning, Potentials, Solved, Status
 from .solver import anneal, follow
 
 
@@ -116,10 +116,16 @@ def _solve(
     )
     check_values(problem)
     solved = anneal(choose(problem), problem)
-    info = torch.stack([solved.status.double(), solved.n_iter.double(), solved.marginal_error.double()], -1)
+    info = report(solved)
     warn_unless_converged(info, tol)
     # A copy, as no output of an operator may be a view of another tensor.
     return solved.value.clone(), *_filled(solved.potentials, x), info
+
+
+def report(solved: Solved) -> Tensor:
+    """(B, 3) float64: status, n_iter, marginal_error."""
+    status = torch.where(solved.value.isfinite(), solved.status, int(Status.NOT_FINITE))
+    return torch.stack([status.double(), solved.n_iter.double(), solved.marginal_error.double()], -1)
 
 
 def warn_unless_converged(info: Tensor, tol: float) -> None:

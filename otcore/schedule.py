@@ -8,6 +8,9 @@ import numpy
 import torch
 from torch import Tensor
 
+# The largest temperature that an annealing starts from.
+_LARGEST = 1e300
+
 
 def bounding_box_diagonal(x: Tensor, y: Tensor) -> Tensor:
     """The diagonal of the joint bounding box of each item of x (B, N, D) and y (B, M, D); (B,)."""
@@ -24,10 +27,13 @@ def joint_diameter(x: Tensor, y: Tensor) -> float:
 
 
 def annealing_temperatures(diameter: float, eps: float, scaling: float, p: int) -> list[float]:
-    """eps_k = max(diameter scaling^k, blur)^p for k = 0, 1, ...; just [eps] when diameter <= blur."""
+    """eps_k = max(diameter scaling^k, blur)^p for k = 0, 1, ...; just [eps] when diameter <= blur.
+
+    A diameter that overflows makes no schedule; of a given one, lengths whose temperature does are left out.
+    """
     blur = eps ** (1.0 / p)
     temperatures = []
-    length = diameter
+    length = 0.0 if math.isinf(diameter) else min(diameter, _LARGEST ** (1.0 / p))
     while length > blur:
         temperatures.append(length**p)
         length *= scaling

@@ -15,6 +15,7 @@ from .ragged import Sizes
 
 if TYPE_CHECKING:
     from .backends import Backend
+    from .bounds import Bounds
     from .plan import Plan
     from .problem import Problem
 
@@ -173,6 +174,23 @@ class Solution:
             return self._out([plan.transport() for plan in self._plans])
         given = self._points(points)
         return self._out([plan.transport(z) for plan, z in zip(self._plans, given, strict=True)])
+
+    def bounds(self) -> Bounds:
+        """Certified intervals for the value, and for the transport cost without regularisation.
+
+        They hold whatever the marginal error is, and shrink to the rounding of float64 with it. Three sweeps
+        a transport and a few passes more; not differentiable. See `otcore.bounds`.
+
+        Returns:
+            `Bounds` (lower, upper, cost_lower, cost_upper), each a float64 scalar or (B,).
+        """
+        from .bounds import Bounds, bounds
+
+        with torch.no_grad():
+            found = bounds(self._plans[0].verbs, self._problem, self._potentials)
+        several = self._form.batched or self._form.ragged
+        shaped: Any = (t if several else t.squeeze(0) for t in found)
+        return Bounds(*(t.numpy() if self._form.numpy else t for t in shaped))
 
     def plan(self) -> Any:
         """The plan itself, (N, M).

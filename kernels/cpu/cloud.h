@@ -56,7 +56,7 @@ class Scaled {
 
  private:
   const Cloud* cloud_;
-  double k_ = 0;
+  double k_ = -1;  // no scale yet
   bool framed_ = false;
   Aligned<T> u_, weight_, flat_;
   Aligned<double> exact_, half_, h_;

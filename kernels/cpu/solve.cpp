@@ -224,11 +224,13 @@ class Solver {
   int threads_ = 1;
 };
 
-// Blurs from the diameter down, each `scaling` times the one before, then the final one.
+// Blurs from the diameter down, each `scaling` times the one before, then the final one. A diameter that overflows
+// makes no schedule; of a given one, lengths whose temperature does are left out.
 Vector annealing(double diameter, const Settings& s) {
-  const double p = s.cost.p, blur = std::pow(s.eps, 1 / p);
+  const double p = s.cost.p, blur = std::pow(s.eps, 1 / p), longest = std::pow(1e300, 1 / p);
   Vector out;
-  for (double length = diameter; length > blur * 1.0000001; length *= s.scaling) out.push_back(std::pow(length, p));
+  const double first = std::isinf(diameter) ? 0 : std::min(diameter, longest);
+  for (double length = first; length > blur * 1.0000001; length *= s.scaling) out.push_back(std::pow(length, p));
   out.push_back(s.eps);
   return out;
 }
@@ -263,6 +265,8 @@ void solve_item(Item<T>& item, int d, const Settings& s, int threads) {
     item.status = std::max(item.status, solver.status);
   }
   if (s.debias) item.value += 0.5 * s.eps * std::pow(problem.x->mass - problem.y->mass, 2);
+  // The caller gets it as a T.
+  if (!std::isfinite(static_cast<T>(item.value))) item.status = kNotFinite;
 }
 
 // GeomLoss's value of one side: <a, f - f_xx>, or (rho + eps/2) <a, e^{-f_xx/rho} - e^{-f/rho}>.

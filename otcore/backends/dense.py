@@ -129,7 +129,7 @@ class Dense:
         if not isinstance(cost, int):
             raise TypeError("the gradient of a callable cost is left to autograd")
         s = logits(x, y, f, g, cost, eps, floor)
-        weights = torch.softmax(s + b.log().unsqueeze(1), 2) if normalise else _plan(s, a, b)
+        weights = torch.softmax(s + b.log().unsqueeze(1), 2) if normalise else _safe_plan(s, a, b)
         if cost == 2:
             return weights.sum(2, keepdim=True) * x - weights @ y
         return torch.einsum("bij,bijd->bid", weights, cost_gradient(x, y, cost, floor))
@@ -153,3 +153,8 @@ class Dense:
 
 def _plan(s: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return a.unsqueeze(2) * b.unsqueeze(1) * s.exp()
+
+
+def _safe_plan(s: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """The same where a_i b_j may underflow; without a derivative in weights of zero."""
+    return (s + a.log().unsqueeze(2) + b.log().unsqueeze(1)).exp()

@@ -82,6 +82,23 @@ def test_no_grad_gives_a_detached_solution() -> None:
     assert not any(t.requires_grad for t in parts[:5])
 
 
+@pytest.mark.parametrize("reach", [None, 0.5])
+def test_bounds_in_the_form_of_the_clouds(reach) -> None:
+    """That they hold is checked in test_bounds.py."""
+    options = {"blur": 0.2, "tol": 1e-3, "reach": reach, "return_solution": True}
+    one = otcore.sinkhorn_divergence(X, Y, A, B, **options)
+    single = one.bounds()
+    assert single.lower.shape == ()
+    assert single.lower <= single.upper
+    assert single.cost_lower <= single.cost_upper
+    for form in (lambda t: t.expand(2, *t.shape), lambda t: [t, t]):
+        both = otcore.sinkhorn_divergence(*(form(t) for t in (X, Y, A, B)), **options).bounds()
+        for got, want in zip(both, single, strict=True):
+            torch.testing.assert_close(got, want.expand(2))
+    found = otcore.sinkhorn_divergence(*(t.numpy() for t in (X, Y, A, B)), **options).bounds()
+    assert float(found.upper) == pytest.approx(float(single.upper))
+
+
 def test_numpy() -> None:
     s = otcore.sinkhorn(X.numpy(), Y.numpy())
     for array in (s.value, s.f, s.plan(), s.apply(numpy.ones(M)), s.transport(X.numpy()), *s.marginals()):

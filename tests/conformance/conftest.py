@@ -1,0 +1,22 @@
+"""A value that did not converge is an error in this suite, wherever a test does not ask for the warning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings("error::otcore.ConvergenceWarning"))
+
+
+@pytest.fixture(params=["cpu", "dense"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The two that run everywhere; the others are compared with them elsewhere."""
+    name: str = request.param
+    return name
