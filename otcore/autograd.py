@@ -127,8 +127,8 @@ class _Grad(Differentiable):
         u = [_zero_if_none(t, like) for t, like in zip(tangents[:4], saved[:4], strict=True)]
         h_x, h_y, h_a, h_b = _Hvp.apply(*saved, *u, *ctx.options)
         return (
-            h_x if ctx.need_x else torch.zeros_like(h_x),
-            h_y if ctx.need_y else torch.zeros_like(h_y),
+            h_x if ctx.need_x else h_x.new_empty(0),
+            h_y if ctx.need_y else h_y.new_empty(0),
             h_a,
             h_b,
         )

@@ -149,7 +149,8 @@ def point_gradients(
     """w_x G_xy + w_xx G_xx, (B, N, D), and w_y G_yx + w_yy G_yy, (B, M, D).
 
     Row i of G_xy is sum_j b_j e_ij dC(x_i, y_j)/dx_i, divided by sum_j b_j e_ij when normalised. The weights
-    are (w_x, w_y, w_xx, w_yy), (B, N) or (B, M); terms whose weight is None are left out.
+    are (w_x, w_y, w_xx, w_yy), (B, N) or (B, M); terms whose weight is None are left out, and a side without
+    any is empty, (0,).
     """
     native = getattr(verbs, "gradients", None)
     if native is not None:
@@ -164,7 +165,10 @@ def point_gradients(
                 zip(problem.split(), potentials.split(problem.sizes), strict=True)
             )
         ]
-        return join([g_x for g_x, _ in parts], n), join([g_y for _, g_y in parts], m)
+        return tuple(  # type: ignore[return-value]
+            join(side, c) if side[0].numel() else side[0]
+            for side, c in zip(zip(*parts, strict=True), (n, m), strict=True)
+        )
     x, y, a, b = problem.x, problem.y, problem.a, problem.b
     f, g, f_xx, g_yy = _filled(potentials, x)
 
@@ -289,10 +293,10 @@ def _follow_grad(*args: Any) -> tuple[Tensor, Tensor]:
 
 
 def _total(like: Tensor, parts: list[Tensor | None]) -> Tensor:
-    """The sum of the parts that are there; zeros when there is none."""
+    """The sum of the parts that are there; empty when there is none."""
     present = [part for part in parts if part is not None]
     if not present:
-        return torch.zeros_like(like)
+        return like.new_empty(0)
     return present[0] if len(present) == 1 else present[0].add_(present[1])
 
 
@@ -321,12 +325,20 @@ def _items(x: Tensor, options: Options) -> int:
     return x.shape[0] * max(1, len(options.n))
 
 
-def _fake_like_clouds(x: Tensor, y: Tensor, a: Tensor, b: Tensor, *_: Any) -> Four:
+def _fake_hvp(x: Tensor, y: Tensor, a: Tensor, b: Tensor, *_: Any) -> Four:
     return torch.empty_like(x), torch.empty_like(y), torch.empty_like(a), torch.empty_like(b)
 
 
-def _fake_follow_grad(x: Tensor, y: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(y)
+def _fake_grad(x: Tensor, y: Tensor, a: Tensor, b: Tensor, *rest: Any) -> Four:
+    return *_fake_follow_grad(x, y, *rest), torch.empty_like(a), torch.empty_like(b)
+
+
+def _fake_follow_grad(x: Tensor, y: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    need_x, need_y = rest[-2:]
+    return (
+        torch.empty_like(x) if need_x else x.new_empty(0),
+        torch.empty_like(y) if need_y else y.new_empty(0),
+    )
 
 
 def _in_its_precision(implementation: Callable[..., Any]) -> Callable[..., Any]:
@@ -346,7 +358,7 @@ _library: Any = torch.library.Library("otcore", "DEF")  # type: ignore[no-untype
 for _schema, _implementation, _fake in zip(
     _SCHEMAS,
     (_solve, _grad, _hvp, _follow, _follow_grad),
-    (_fake_solve, _fake_like_clouds, _fake_like_clouds, _fake_follow, _fake_follow_grad),
+    (_fake_solve, _fake_grad, _fake_hvp, _fake_follow, _fake_follow_grad),
     strict=True,
 ):
     _name = _schema.partition("(")[0]

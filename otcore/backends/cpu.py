@@ -169,17 +169,18 @@ class Cpu:
         x: Tensor,
         y: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """The gradients of the sides that have a weight; zeros for the other."""
+        """The gradients of the sides that have a weight; empty for the other."""
         f64, w64 = (
             [None if t is None else _wide(t) for t in potentials],
             [None if t is None else _wide(t) for t in weights],
         )
-        g_x, g_y = (None if like is None else torch.zeros_like(like) for like in (x, y))
         need_x, need_y = w64[0] is not None or w64[2] is not None, w64[1] is not None or w64[3] is not None
-        out_x = g_x.data_ptr() if g_x is not None and need_x else 0
-        out_y = g_y.data_ptr() if g_y is not None and need_y else 0
+        # Not zeros: filling them would wake torch's own threads, which then spin beside those of the kernels.
+        g_x = torch.empty_like(x) if need_x else x.new_empty(0)
+        g_y = torch.empty_like(y) if need_y and y is not None else x.new_empty(0)
+        out_x, out_y = (g.data_ptr() if g.numel() else 0 for g in (g_x, g_y))
         _core.gradients(batch, eps, _addresses(f64), _addresses(w64), normalise, out_x, out_y)
-        return g_x, g_y  # type: ignore[return-value]
+        return g_x, g_y
 
     def anneal(self, problem: Problem) -> Solved:
         """`otcore.solver.anneal` in one call, items spread over threads where they are small."""
