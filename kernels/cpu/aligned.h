@@ -2,6 +2,8 @@
 // unless a value is given: the thread that fills a large array should be the first to touch it.
 #pragma once
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <new>
 #include <vector>
 
@@ -10,11 +12,23 @@ namespace otcore {
 template <class T>
 struct LineAllocator {
   using value_type = T;
+  static constexpr std::size_t kLine = 64;
   LineAllocator() = default;
   template <class U>
   LineAllocator(const LineAllocator<U>&) {}
-  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t(64))); }
-  void deallocate(T* p, std::size_t) { ::operator delete(p, std::align_val_t(64)); }
+  // Aligned by hand, with the address that malloc gave in front: its own aligned allocation is several times slower.
+  T* allocate(std::size_t n) {
+    char* whole = static_cast<char*>(::operator new(n * sizeof(T) + kLine + sizeof(void*)));
+    const std::uintptr_t first = reinterpret_cast<std::uintptr_t>(whole) + sizeof(void*);
+    char* start = whole + sizeof(void*) + (kLine - first % kLine) % kLine;
+    std::memcpy(start - sizeof(void*), &whole, sizeof(void*));
+    return reinterpret_cast<T*>(start);
+  }
+  void deallocate(T* p, std::size_t) {
+    char* whole;
+    std::memcpy(&whole, reinterpret_cast<char*>(p) - sizeof(void*), sizeof(void*));
+    ::operator delete(whole);
+  }
   template <class U>
   void construct(U* p) noexcept { ::new (static_cast<void*>(p)) U; }
   template <class U, class... Args>

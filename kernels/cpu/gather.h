@@ -23,7 +23,7 @@ OTCORE_INLINE void weigh(const Pair<T>& pair, const T* u, const T* v, const Offs
     for (int r = 0; r < kRows; r++)
 #pragma GCC unroll 2
       for (int q = 0; q < Q; q++) {
-        Vec<T> w = exp2_clamped(acc[r][q]) * load(wy + c + q * L);
+        Vec<T> w = exp2_clamped<Clamp::both>(acc[r][q]) * load(wy + c + q * L);
         sum[r] += w;
         if (G == Gather::gradient && P == 1) {
           const Vec<T> least = splat(pair.floor > 0 ? (T)__builtin_sqrt((double)pair.floor) : T(0));

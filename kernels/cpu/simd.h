@@ -200,10 +200,15 @@ constexpr T kLowest = sizeof(T) == 4 ? T(-100) : T(-900);
 template <class T>
 constexpr T kHighest = sizeof(T) == 4 ? T(120) : T(1000);
 
-template <class V>
+// What is certain of the exponents of a tile pair: how much of clamping them is needed.
+enum class Clamp { none, below, both };
+
+template <Clamp C, class V>
 OTCORE_INLINE V exp2_clamped(V x) {
   typedef __typeof__(x[0] + x[0]) T;
-  return exp2v(vmin(vmax(x, splat(kLowest<T>)), splat(kHighest<T>)));
+  if (C != Clamp::none) x = vmax(x, splat(kLowest<T>));
+  if (C == Clamp::both) x = vmin(x, splat(kHighest<T>));
+  return exp2v(x);
 }
 
 // log2 of positive normal doubles: exponent, then the atanh series on [sqrt(1/2), sqrt(2)].

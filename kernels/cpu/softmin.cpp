@@ -47,7 +47,7 @@ void softmin_points(const Pair<double>& pair, const double* points, long count, 
     for (long j = 0; j < y.tiles; j++) tops = vmax(tops, point_logits<P>(pair, points, count, i, j, t + j * kTile));
     const double top = lane_max<double>(tops);
     Vec<double> sum = {};
-    for (long q = 0; q < y.tiles * kTile; q += kLanes) sum += exp2_clamped(load(t + q) - top) * load(y.weight + q);
+    for (long q = 0; q < y.tiles * kTile; q += kLanes) sum += exp2_clamped<Clamp::below>(load(t + q) - top) * load(y.weight + q);
     double square = 0;
     if (P == 2)
       for (int k = 0; k < y.d; k++) square += points[k * count + i] * points[k * count + i];

@@ -10,9 +10,9 @@ namespace {
 constexpr int kVectors = 2;  // columns of the register tile, in vectors
 constexpr int kFlush = 64;   // tiles of columns between two flushes of the row sums into double
 
-// Adds one tile pair to the sums: rows [kTile][lanes], columns [kTile]. TAME: no logit needs clamping; UNIT: all
-// weights are 1, and sums can use the adders where multiply-adds are what the time goes to.
-template <class T, int P, int D, bool TAME, bool UNIT>
+// Adds one tile pair to the sums: rows [kTile][lanes], columns [kTile]. UNIT: all weights are 1, and sums can use the
+// adders where multiply-adds are what the time goes to.
+template <class T, int P, int D, Clamp C, bool UNIT>
 OTCORE_INLINE void add_tile(const Pair<T>& pair, const T* u, const T* v, const Offsets<T>& off, const T* wx, const T* wy,
                             T* rows, T* cols) {
   constexpr int L = Simd<T>::lanes, Q = kVectors;
@@ -28,7 +28,7 @@ OTCORE_INLINE void add_tile(const Pair<T>& pair, const T* u, const T* v, const O
         Vec<T> row = load(rows + (r0 + r) * L);
 #pragma GCC unroll 4
         for (int q = 0; q < Q; q++) {
-          const Vec<T> e = TAME ? exp2v(acc[r][q]) : exp2_clamped(acc[r][q]);
+          const Vec<T> e = exp2_clamped<C>(acc[r][q]);
           row += UNIT ? e : e * load(wy + c + q * L);
           sum[q] += UNIT ? e : e * wx[r0 + r];
         }
@@ -41,13 +41,27 @@ OTCORE_INLINE void add_tile(const Pair<T>& pair, const T* u, const T* v, const O
 }
 
 // The same for a tile of rows and `count` consecutive tiles of columns.
-template <class T, int P, int D, bool TAME, bool UNIT>
+template <class T, int P, int D, Clamp C, bool DIRECT, bool UNIT>
 void add_run(const Pair<T>& pair, const T* u, const T* v, Offsets<T> off, long count, const T* wx, const T* wy, T* rows,
              T* cols) {
-  if (TAME) off.direct = false;  // as it is: known to the compiler, this saves a branch a register tile
+  off.direct = DIRECT;  // as it is: known to the compiler, this saves a branch a register tile
   for (long j = 0; j < count; j++) {
-    add_tile<T, P, D, TAME, UNIT>(pair, u, v, off, wx, wy, rows, cols);
+    add_tile<T, P, D, C, UNIT>(pair, u, v, off, wx, wy, rows, cols);
     v += (D ? D : pair.y->d) * kTile, wy += kTile, cols += kTile, off = off.from(0, kTile);
+  }
+}
+
+template <class T, int P, int D, bool UNIT>
+OTCORE_INLINE void add_run(const Pair<T>& pair, const T* u, const T* v, const Offsets<T>& off, long count, const T* wx,
+                           const T* wy, T* rows, T* cols) {
+  if (off.direct) {
+    add_run<T, P, D, Clamp::both, true, UNIT>(pair, u, v, off, count, wx, wy, rows, cols);
+    return;
+  }
+  switch (off.clamp) {
+    case Clamp::none: add_run<T, P, D, Clamp::none, false, UNIT>(pair, u, v, off, count, wx, wy, rows, cols); break;
+    case Clamp::below: add_run<T, P, D, Clamp::below, false, UNIT>(pair, u, v, off, count, wx, wy, rows, cols); break;
+    case Clamp::both: add_run<T, P, D, Clamp::both, false, UNIT>(pair, u, v, off, count, wx, wy, rows, cols);
   }
 }
 
@@ -83,10 +97,8 @@ void sweep_rows(const Pair<T>& pair, long tile0, long tile1, double* rows, T* co
       const T *v = y.u + j * y.d * kTile, *wy = y.weight + j * kTile;
       T* col = pair.same && i == j ? unused : cols + j * kTile;
       const bool unit = x.unit[i] && y.unit[j];
-      if (off.tame && unit) add_run<T, P, D, true, true>(pair, u, v, off, count, wx, wy, lanes, col);
-      else if (off.tame) add_run<T, P, D, true, false>(pair, u, v, off, count, wx, wy, lanes, col);
-      else if (unit) add_run<T, P, D, false, true>(pair, u, v, off, count, wx, wy, lanes, col);
-      else add_run<T, P, D, false, false>(pair, u, v, off, count, wx, wy, lanes, col);
+      if (unit) add_run<T, P, D, true>(pair, u, v, off, count, wx, wy, lanes, col);
+      else add_run<T, P, D, false>(pair, u, v, off, count, wx, wy, lanes, col);
       if ((since += count) >= kFlush) flush(lanes, row), since = 0;
     });
     flush(lanes, row);

@@ -22,10 +22,10 @@ struct Offsets {
   const T *a, *b;
   const T *lost_a, *lost_b;
   bool direct;
-  bool tame;  // whether every logit is certain to be in the range of exp2v
+  Clamp clamp;
 
   Offsets<T> from(int row, int column) const {
-    return {a + row, b + column, lost_a + row, lost_b + column, direct, tame};
+    return {a + row, b + column, lost_a + row, lost_b + column, direct, clamp};
   }
 };
 
@@ -107,6 +107,12 @@ OTCORE_INLINE Range frame_offsets(const Pair<T>& pair, long i, long j, bool dire
   return {low_a + low_b - 0.5 * square, top_b + shift};
 }
 
+// What is certain of logits between `low` and `top`.
+template <class T>
+OTCORE_INLINE Clamp clamping(double low, double top) {
+  return !(top < kHighest<T>) ? Clamp::both : low > kLowest<T> ? Clamp::none : Clamp::below;
+}
+
 // Calls f(j, count, offsets) for the tiles j >= j0 of y that are not certainly negligible to tile i of x: for runs
 // of at most `longest` tiles which are alike in what the offsets say and in having unit weights, the diagonal tile
 // of a symmetric pair by itself. `bound` is scratch of y.tiles doubles.
@@ -117,17 +123,18 @@ OTCORE_INLINE void visit(const Pair<T>& pair, long i, long j0, double* bound, lo
   const double low = x.low[i], radius = x.radius[i];
   if (!pair.framed) {
     const T* a = x.flat + i * kTile;
-    const auto is_tame = [&](long j) {
-      return pair.p == 2 && low + y.low[j] - radius * y.radius[j] > kLowest<T> && bound[j] < kHighest<T>;
+    const auto clamp_for = [&](long j) {
+      return clamping<T>(pair.p == 2 ? low + y.low[j] - radius * y.radius[j] : -1e300, bound[j]);
     };
     for (long j = j0, end; j < y.tiles; j = end) {
       end = j + 1;
       if (bound[j] < -pair.cutoff) continue;
-      const bool tame = is_tame(j), unit = y.unit[j];
+      const Clamp clamp = clamp_for(j);
+      const bool unit = y.unit[j];
       const long last = pair.same && i == j ? end : j + longest < y.tiles ? j + longest : y.tiles;
-      while (end < last && bound[end] >= -pair.cutoff && is_tame(end) == tame && y.unit[end] == unit) end++;
+      while (end < last && bound[end] >= -pair.cutoff && clamp_for(end) == clamp && y.unit[end] == unit) end++;
       const T* b = y.flat + j * kTile;
-      f(j, end - j, Offsets<T>{a, b, a, b, false, tame});
+      f(j, end - j, Offsets<T>{a, b, a, b, false, clamp});
     }
     return;
   }
@@ -139,8 +146,8 @@ OTCORE_INLINE void visit(const Pair<T>& pair, long i, long j0, double* bound, lo
     const Range range = frame_offsets(pair, i, j, direct, o);
     const double top = range.top + (direct ? 0 : reach);
     if (top < -pair.cutoff) continue;
-    const bool tame = !direct && range.low - reach > kLowest<T> && top < kHighest<T>;
-    f(j, 1, Offsets<T>{o.a, o.b, o.lost_a, o.lost_b, direct, tame});
+    const Clamp clamp = clamping<T>(direct ? -1e300 : range.low - reach, top);
+    f(j, 1, Offsets<T>{o.a, o.b, o.lost_a, o.lost_b, direct, clamp});
   }
 }
 
