@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -94,7 +96,8 @@ def sinkhorn_divergence(
         cost: another ground cost: "sqeuclidean" for |x - y|^2, "cosine" for 1 - <x, y> / (|x| |y|), both as
             fast as p=2; a KeOps formula in X and Y such as "Norm2(X-Y)" (needs pykeops); or a function of (B,
             N, D) and (B, M, D) tensors giving (B, N, M), computed densely. Formulas and functions are
-            differentiated once; a symmetric one makes a divergence. `p` then only says that eps = blur^p.
+            differentiated once, which is not checked for tensors that a function holds besides its arguments;
+            a symmetric one makes a divergence. `p` then only says that eps = blur^p.
         debias: False leaves the self-terms out, as `sinkhorn` does.
         tol: the marginal error at which each transport stops: sum_i a_i |r_i - 1| + sum_j b_j |c_j - 1|,
             relative to the mass.
@@ -194,6 +197,14 @@ def sinkhorn(x: Any, y: Any, a: Any = None, b: Any = None, **options: Any) -> So
     return solution
 
 
+_parameters = [
+    parameter
+    for name, parameter in inspect.signature(sinkhorn_divergence).parameters.items()
+    if name not in ("debias", "return_solution")
+]
+vars(sinkhorn)["__signature__"] = inspect.Signature(_parameters)
+
+
 def _from_numpy(name: str, array: Any) -> Any:
     if array is None:
         return None
@@ -201,7 +212,7 @@ def _from_numpy(name: str, array: Any) -> Any:
         return [_from_numpy(name, item) for item in array]
     if not isinstance(array, numpy.ndarray):
         raise ValueError(f"{name} is a {type(array).__name__} and x a NumPy array; use one kind throughout.")
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise ValueError(
             f"{name} has dtype {array.dtype}; use float32 or float64, for instance {name}.astype(float)."
         )
@@ -328,5 +339,6 @@ def _dual(
     rho: tuple[float, float],
 ) -> Tensor:
     """`otcore.dual.transport_value`, differentiable through the cost and the weights."""
-    log_r = torch.logsumexp(logits(x, y, f, g, cost, eps) + b.log().unsqueeze(1), 2)
-    return transport_value(f, g, log_r, a, b, eps, rho).to(x.dtype)
+    # Not through log b, whose derivative is infinite at a weight of zero; b e is at most its sum, about 1.
+    e = logits(x, y, f, g, cost, eps).clamp(max=0.9 * math.log(torch.finfo(x.dtype).max)).exp()
+    return transport_value(f, g, (e @ b.unsqueeze(-1)).squeeze(-1).log(), a, b, eps, rho).to(x.dtype)

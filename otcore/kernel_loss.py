@@ -15,7 +15,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from .functional import _from_numpy
+from .functional import _from_numpy, full_precision
 from .kernel_operators import Options, kernel_loss
 from .problem import DEFAULT_BLUR, Problem, _positive, check_values, is_ragged, make_problem
 
@@ -26,6 +26,7 @@ _KERNELS = ("gaussian", "laplacian", "energy", "inverse_multiquadric")
 _BACKENDS = ("auto", "cpu", "dense")
 
 
+@full_precision
 def maximum_mean_discrepancy(
     x: Any,
     y: Any,

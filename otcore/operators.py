@@ -216,10 +216,16 @@ def _hvp(*args: Any) -> Four:
     if not isinstance(problem.cost, int):
         raise RuntimeError("otcore: a KeOps formula has first derivatives only; named costs have second ones")
     self_terms = (f_xx, g_yy) if problem.debias else (None, None)
-    potentials = Potentials(f, g, *self_terms).to(x.dtype)
-    u = Direction(u_x, u_y, u_a, u_b)
+    # In float64 throughout: conjugate gradients need the digits.
+    problem = _problem(x.double(), y.double(), a.double(), b.double(), options)
+    potentials = Potentials(f, g, *self_terms).to(torch.float64)
+    u = Direction(*(t.double() for t in (u_x, u_y, u_a, u_b)))
+    return tuple(h.to(x.dtype) for h in _product(problem, potentials, u))  # type: ignore[return-value]
+
+
+def _product(problem: Problem, potentials: Potentials, u: Direction) -> Sequence[Tensor]:
     if problem.sizes is None:
-        return tuple(hessian_vector_product(choose(problem), problem, potentials, u))  # type: ignore[return-value]
+        return hessian_vector_product(choose(problem), problem, potentials, u)
     n, m = problem.sizes
     directions = zip(*(split(t, c) for t, c in zip(u, (n, m, n, m), strict=True)), strict=True)
     products = [
@@ -228,7 +234,7 @@ def _hvp(*args: Any) -> Four:
             problem.split(), potentials.split(problem.sizes), directions, strict=True
         )
     ]
-    return tuple(join(t, c) for t, c in zip(zip(*products, strict=True), (n, m, n, m), strict=True))  # type: ignore[return-value]
+    return [join(t, c) for t, c in zip(zip(*products, strict=True), (n, m, n, m), strict=True)]
 
 
 def _follow(x: Tensor, y: Tensor, a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, ...]:

@@ -80,18 +80,22 @@ class Kernel:
     def _block_gradients(
         self, x: Tensor, y: Tensor, f: Tensor, g: Tensor, w: Tensor, u: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """By autograd, a block of rows at a time, in float64: any cost, in linear memory."""
+        """By autograd, a block of rows at a time: any cost, in linear memory.
+
+        In float64, except for a function, which gets what it got in the solve.
+        """
         q = self.problem
-        fixed = [t.detach().double().requires_grad_() for t in (y, g, w)]
+        dtype = q.x.dtype if callable(q.cost) else torch.float64
+        fixed = [t.detach().to(dtype).requires_grad_() for t in (y, g, w)]
         totals = [torch.zeros_like(t) for t in fixed]
         g_x, g_f = torch.empty_like(x), torch.empty_like(f)
         size = max(1, _BLOCK_ENTRIES // (len(y) * y.shape[1]))
         for start in range(0, x.shape[1], size):
             block = slice(start, start + size)
-            own = [t[:, block].detach().double().requires_grad_() for t in (x, f)]
+            own = [t[:, block].detach().to(dtype).requires_grad_() for t in (x, f)]
             with torch.enable_grad():
                 s = logits(own[0], fixed[0], own[1], fixed[1], q.cost, q.eps, q.floor)
-                total = (s.exp() * (u[:, block].double() @ fixed[2].mT)).sum()
+                total = (s.exp() * (u[:, block].to(dtype) @ fixed[2].mT)).sum()
                 g_x[:, block], g_f[:, block], *others = torch.autograd.grad(total, [*own, *fixed])
             for t, other in zip(totals, others, strict=True):
                 t += other
@@ -157,15 +161,16 @@ class _Optimal(Differentiable):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, u_f: Tensor, u_g: Tensor) -> Any:
-        x, y, a, b, f, g = ctx.saved_tensors
-        kernel, dtype = ctx.kernel, x.dtype
-        duals, u = (f.to(dtype), g.to(dtype)), (u_f.to(dtype), u_g.to(dtype))
-        p, q = adjoint_potentials(kernel.verbs, kernel.problem, (x, y, a, b), kernel.problem.rho, duals, u)
+        # In float64 throughout: conjugate gradients need the digits.
+        dtype = ctx.saved_tensors[0].dtype
+        x, y, a, b, f, g, u_f, u_g = (t.double() for t in (*ctx.saved_tensors, u_f, u_g))
+        kernel, rho = ctx.kernel, ctx.kernel.problem.rho
+        p, q = adjoint_potentials(kernel.verbs, kernel.problem, (x, y, a, b), rho, (f, g), (u_f, u_g))
         # <p, dr> + <q, dc> with r = e b and c = e^T a
         left, right = torch.stack([p, a], -1), torch.stack([b, q], -1)
         g_x, g_y, _, _, g_right = kernel.gradients(x, y, f, g, right, left)
         g_a = kernel.times(x, y, f, g, q.unsqueeze(-1)).squeeze(-1)
-        return None, g_x, g_y, g_a, g_right[..., 0], None, None
+        return None, *(t.to(dtype) for t in (g_x, g_y, g_a, g_right[..., 0])), None, None
 
 
 class _OptimalSelf(Differentiable):
@@ -183,11 +188,12 @@ class _OptimalSelf(Differentiable):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, u: Tensor) -> Any:
-        x, a, f = ctx.saved_tensors
-        kernel, dtype = ctx.kernel, x.dtype
-        p = adjoint_self_potential(kernel.verbs, kernel.problem, x, a, ctx.rho, f.to(dtype), u.to(dtype))
+        dtype = ctx.saved_tensors[0].dtype
+        x, a, f, u = (t.double() for t in (*ctx.saved_tensors, u))
+        kernel = ctx.kernel
+        p = adjoint_self_potential(kernel.verbs, kernel.problem, x, a, ctx.rho, f, u)
         g_x, g_y, _, _, g_a = kernel.gradients(x, x, f, f, a.unsqueeze(-1), p.unsqueeze(-1))
-        return None, None, g_x + g_y, g_a.squeeze(-1), None
+        return None, None, (g_x + g_y).to(dtype), g_a.squeeze(-1).to(dtype), None
 
 
 def differentiable_potentials(verbs: Backend, problem: Problem, potentials: Potentials) -> Potentials:
@@ -242,20 +248,21 @@ class Plan:
         return rows.squeeze(-1), columns.squeeze(-1)
 
     def potential(self, points: Tensor) -> Tensor:
-        """lam softmin(g) at points (B, K, D), (B, K)."""
-        return self._potential(points if self.embed is None else self.embed(points))
+        """lam softmin(g) at points (B, K, D), (B, K); float64."""
+        return self._potential((points if self.embed is None else self.embed(points)).double())
 
     def transport(self, points: Tensor | None = None) -> Tensor:
         """The mean of y under the row of the plan of each x, or of new points; (B, K, D)."""
-        q = self.problem
+        q, targets = self.problem, self.targets
         if points is None:
             z, f = q.x, self.potentials.f
         else:
-            z = points if self.embed is None else self.embed(points)
-            f = self._potential(z)
-        weighted = torch.cat([q.b.unsqueeze(-1) * self.targets, q.b.unsqueeze(-1)], -1)
-        sums = self._times(z, q.y, f, self.potentials.g, weighted)
-        return sums[..., :-1] / sums[..., -1:]
+            # Far from the clouds float32 does not tell their points apart.
+            z = (points if self.embed is None else self.embed(points)).double()
+            f, targets = self._potential(z), targets.double()
+        b = q.b.unsqueeze(-1).to(targets.dtype)
+        sums = self._times(z, q.y.to(z.dtype), f, self.potentials.g, torch.cat([b * targets, b], -1))
+        return (sums[..., :-1] / sums[..., -1:]).to(q.x.dtype)
 
     def matrix(self) -> Tensor:
         """The plan itself, (B, N, M), through autograd."""
@@ -268,7 +275,8 @@ class Plan:
 
     def _potential(self, points: Tensor) -> Tensor:
         q = self.problem
-        f: Tensor = _Softmin.apply(Kernel(self.verbs, self.problem), points, q.y, self.potentials.g, q.b)
+        kernel = Kernel(self.verbs, q)
+        f: Tensor = _Softmin.apply(kernel, points, q.y.double(), self.potentials.g, q.b.double())
         rho = q.rho[0]
         return f if rho == math.inf else damping(q.eps, rho) * f
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -149,10 +150,13 @@ def make_problem(
     if is_ragged(x) or is_ragged(y):
         x, y, a, b, sizes = _joined(x, y, a, b)
     _check_clouds(x, y)
-    if p not in (1, 2):
+    if not _is_real(p) or p not in (1, 2):
         raise ValueError(
             f"p is {p!r}; use 1 (cost |x - y|) or 2 (cost |x - y|^2 / 2), or pass a callable as cost."
         )
+    p = int(p)
+    if not isinstance(debias, bool):
+        raise ValueError(f"debias is {debias!r}; use True or False.")
     if cost is not None and not callable(cost):
         check_cost_name(cost, p)
     if not isinstance(backend, str):
@@ -316,6 +320,10 @@ def _items(name: str, given: Any) -> Sequence[Tensor] | None:
 def _concatenated(name: str, items: Sequence[Tensor]) -> Tensor:
     first = items[0]
     for i, item in enumerate(items):
+        if not isinstance(item, Tensor):
+            raise ValueError(
+                f"{name}[{i}] is {item!r}; give a tensor for each item, or None for all of them."
+            )
         if item.shape[1:] != first.shape[1:] or item.dtype != first.dtype or item.device != first.device:
             kinds = (f"{tuple(t.shape)} {t.dtype} on {t.device}" for t in (item, first))
             raise ValueError(
@@ -349,6 +357,10 @@ def embedded(cost: str, points: Tensor, name: str = "points", counts: Sequence[i
     """Points (B, N, D) whose half squared distances are the named cost between the given ones."""
     if cost == "sqeuclidean":
         return points * math.sqrt(2.0)
+    if points.shape[-1]:
+        # Squares of the raw coordinates may leave the range of floating point; their direction does not.
+        size = points.detach().abs().amax(-1, keepdim=True)
+        points = points / torch.where(size > 0, size, 1.0)
     length: Tensor = torch.linalg.vector_norm(points, dim=-1, keepdim=True)
     # A tracer cannot look at values; there the check for NaN catches a zero vector.
     traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
@@ -400,14 +412,14 @@ def _weights(name: str, weights: Tensor | None, cloud: str, points: Tensor) -> T
 
 def _temperature(p: int, blur: float | None, eps: float | None) -> float:
     if eps is None:
-        return _positive("blur", DEFAULT_BLUR if blur is None else blur) ** p
+        return _power("blur", DEFAULT_BLUR if blur is None else blur, p)
     if blur is not None:
         raise ValueError(f"blur is {blur!r} and eps is {eps!r}; give one of them (eps = blur^p).")
     return _positive("eps", eps)
 
 
 def _strengths(p: int, reach: Reach) -> tuple[float, float]:
-    if isinstance(reach, Sequence):
+    if isinstance(reach, Sequence) and not isinstance(reach, str):
         if len(reach) != 2:
             raise ValueError(
                 f"reach is {reach!r}; use None, one length, or a pair of them (None for an exact marginal)."
@@ -417,29 +429,44 @@ def _strengths(p: int, reach: Reach) -> tuple[float, float]:
     return both, both
 
 
-def _strength(p: int, reach: float | None) -> float:
-    if reach is None or reach == math.inf:
+def _strength(p: int, reach: Any) -> float:
+    if reach is None or (_is_real(reach) and reach == math.inf):
         return math.inf
-    return _positive("reach", reach) ** p
+    return _power("reach", reach, p)
 
 
-def _positive(name: str, value: float) -> float:
+def _power(name: str, length: Any, p: int) -> float:
+    """length^p, which is to stay within floating point."""
+    value = _positive(name, length)
+    if not 1e-300 < value < 1e300 ** (1.0 / p) or value < 1e-300 ** (1.0 / p):
+        raise ValueError(
+            f"{name} is {length!r}, and {name}^{p} leaves the range of floating point; use about 1."
+        )
+    return float(value**p)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, (int, float, numpy.integer, numpy.floating)) and not isinstance(value, bool)
+
+
+def _positive(name: str, value: Any) -> float:
     # `not value > 0` also catches nan.
-    if isinstance(value, (str, Tensor)) or not value > 0 or value == math.inf:
+    if not _is_real(value) or not value > 0 or value == math.inf:
         raise ValueError(f"{name} is {value!r}; use a positive, finite number.")
     return float(value)
 
 
-def _between_zero_and_one(name: str, value: float) -> float:
-    if isinstance(value, (str, Tensor)) or not 0 < value < 1:
+def _between_zero_and_one(name: str, value: Any) -> float:
+    if not _is_real(value) or not 0 < value < 1:
         raise ValueError(f"{name} is {value!r}; use a number between 0 and 1, such as 0.5.")
     return float(value)
 
 
-def _count(name: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
+def _count(name: str, value: Any) -> int:
+    whole = isinstance(value, (int, numpy.integer)) and not isinstance(value, bool)
+    if not whole or not 1 <= value < 2**62:
         raise ValueError(f"{name} is {value!r}; use a whole number, at least 1.")
-    return value
+    return int(value)
 
 
 def _check_init(init: Potentials, a: Tensor, b: Tensor, debias: bool) -> Potentials:

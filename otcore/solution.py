@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -113,8 +114,8 @@ class Solution:
 
     Everything but the report is differentiable in the points and weights that were given: the value by the
     envelope theorem, potentials and plan by implicit differentiation, once. Those derivatives are exact at
-    the optimum, so a solve stopped at a marginal error has them up to an error of that order: choose a small
-    tol.
+    the optimum; where a solve stops short of it they are off by far more than its marginal error. Solve to a
+    tol of 1e-6 in float64, say, before you use derivatives of anything but the value.
 
     Arrays have the batch dimension of the clouds, or none; they are NumPy arrays when the clouds were. For a
     ragged batch whatever belongs to points is a list, or a nested tensor when the clouds were, and so are the
@@ -145,10 +146,10 @@ class Solution:
     marginal_error: Any
     eps: float
     backend: str
-    _problem: Problem
-    _potentials: Potentials
-    _plans: Sequence[Plan]
-    _form: Form
+    _problem: Problem = field(repr=False)
+    _potentials: Potentials = field(repr=False)
+    _plans: Sequence[Plan] = field(repr=False)
+    _form: Form = field(repr=False)
 
     def apply(self, v: Any) -> Any:
         """The plan times v: (M,) -> (N,) or (M, K) -> (N, K), after the batch dimension if there is one."""
@@ -177,6 +178,8 @@ class Solution:
 
     def bounds(self) -> Bounds:
         """Certified intervals for the value, and for the transport cost without regularisation.
+
+        They are of the points as the solve had them: for a named cost in float32, of rounded ones.
 
         They hold whatever the marginal error is, and shrink to the rounding of float64 with it. Three sweeps
         a transport and a few passes more; not differentiable. See `otcore.bounds`.
@@ -232,16 +235,22 @@ class Solution:
 
     def _in(self, name: str, given: Any) -> list[Tensor]:
         """An argument with a batch dimension, for each of the plans."""
-        like = self._problem.x
         if not self._form.ragged:
-            tensor = torch.as_tensor(given).to(like)
+            tensor = self._tensor(name, given)
             return [tensor if self._form.batched else tensor.unsqueeze(0)]
         items = given.unbind() if isinstance(given, Tensor) else given
         if not isinstance(items, (list, tuple)) or len(items) != len(self._plans):
             raise ValueError(
                 f"{name} is not a list of {len(self._plans)}; give one array an item of the batch."
             )
-        return [torch.as_tensor(item).to(like).unsqueeze(0) for item in items]
+        return [self._tensor(name, item).unsqueeze(0) for item in items]
+
+    def _tensor(self, name: str, given: Any) -> Tensor:
+        # A copy of an array: torch takes no negative strides.
+        tensor = torch.as_tensor(numpy.array(given) if isinstance(given, numpy.ndarray) else given)
+        if tensor.is_complex() or not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} has values that are complex, infinite or NaN; use finite real numbers.")
+        return tensor.to(self._problem.x)
 
     def _out(self, parts: Sequence[Tensor], nest: bool = True) -> Any:
         return formed(parts, self._form if nest else self._form._replace(nested=False))

@@ -23,6 +23,9 @@ from .solution import Potentials, Solved, Status
 _LOOSE_TOLERANCE = 0.01
 _LOOSE_SWEEPS = 60
 _WINDOW = 10
+# Sweeps without a tenth of progress after which acceleration rests, and for how many plain updates at first.
+_PATIENCE = 60
+_REST = 10
 
 
 class _Pair(NamedTuple):
@@ -195,35 +198,56 @@ def _descend(
     finished = torch.zeros(batch, dtype=torch.bool, device=device)
     old_error = torch.full((batch,), torch.inf, dtype=torch.float64, device=device)
     mixer = Anderson(torch.cat([pair.a, pair.b], -1), _WINDOW)
+    # The best potentials at this temperature, and when acceleration rests.
+    best, mark = old_error, old_error
+    since, rest, span = torch.zeros_like(last), torch.zeros_like(last), torch.full_like(last, _REST)
 
     eps = ladder[:, 0].to(dtype)
     f, g = start or _start(backend, problem, pair, eps)
-    z_old, eps_old = torch.cat([f, g], -1), eps.unsqueeze(-1)
+    z_best = torch.cat([f, g], -1)
+    z_old, eps_old = z_best, eps.unsqueeze(-1)
     out = _Descent(f, g, torch.zeros_like(f), old_error, n_iter, torch.full_like(last, int(Status.MAX_ITER)))
     while True:
         column = eps.unsqueeze(-1)
         log_r, log_c = backend.sweep(
             pair.x, pair.y, f, g, pair.a, pair.b, eps=eps, same=pair.same, **problem.ground
         )
+        z = torch.cat([f, g], -1)
         error = marginal_error(f, g, log_r, log_c, pair.a, pair.b, pair.rho)
         count, n_iter = count + 1, n_iter + (~finished).long()
         final = level == last
         good = error <= torch.where(final, problem.tol, max(problem.tol, _LOOSE_TOLERANCE))
-        stop = good | (count >= torch.where(final, problem.max_iter, _LOOSE_SWEEPS))
-        stopping = stop & final & ~finished
-        report = _Descent(
-            f, g, log_r, error, n_iter, torch.where(good, int(Status.CONVERGED), int(Status.MAX_ITER))
+        over = count >= torch.where(final, problem.max_iter, _LOOSE_SWEEPS)
+        better = error < best
+        best, z_best = torch.where(better, error, best), _choose(better, z, z_best)
+        progress = error < 0.9 * mark
+        mark, since = torch.where(progress, error, mark), torch.where(progress, 0, since + 1)
+
+        # A count beyond max_iter is the sweep at the best potentials, which ends the solve.
+        spent = count > torch.where(final, problem.max_iter, _LOOSE_SWEEPS)
+        lost = (
+            ~good & ~spent & (~error.isfinite() | (error > best) & over | (rest == 0) & (since >= _PATIENCE))
         )
+        n_iter = n_iter - (spent & final & ~finished).long()
+        stop = good | spent | (over & ~lost)
+        stopping = stop & final & ~finished
+        status = torch.where(good, int(Status.CONVERGED), int(Status.MAX_ITER))
+        status = torch.where(error.isfinite(), status, int(Status.NOT_FINITE))
+        report = _Descent(f, g, log_r, error, n_iter, status)
         out = _Descent(*(_choose(stopping, new, old) for new, old in zip(report, out, strict=True)))
         finished = finished | stopping
         if bool(finished.all()):
             return out
 
         image = torch.cat(_update(pair, f, g, log_r, log_c, column), -1)
-        mixer.reset(error > 2.0 * old_error)
-        z = mixer.mix(torch.cat([f, g], -1), image)
-        old_error = error
-        advance = stop & ~final
+        mixer.reset(lost | (rest > 0) | (error > 2.0 * old_error))
+        z = _choose(lost, z_best, mixer.mix(z, image))
+        mixer.reset(lost)
+        since = torch.where(lost | (rest == 1), 0, since)
+        rest = torch.where(lost, span, (rest - 1).clamp(min=0))
+        span = torch.where(lost, 2 * span, span)
+        old_error = error.masked_fill(lost, torch.inf)
+        advance = (stop | (lost & over)) & ~final
         if longest > 1 and bool(advance.any()):
             eps_next = ladder.gather(1, (level + 1).clamp(max=longest - 1).unsqueeze(1)).to(dtype)
             ahead = extrapolated(z, z_old, column, eps_old, eps_next)
@@ -231,8 +255,10 @@ def _descend(
             z, z_old = _choose(advance & (level > 0), ahead, z), _choose(advance, z, z_old)
             eps_old, eps = _choose(advance, column, eps_old), _choose(advance, eps_next, column).squeeze(1)
             mixer.reset(advance)
-            old_error = old_error.masked_fill(advance, torch.inf)
-            level, count = level + advance.long(), count.masked_fill(advance, 0)
+            old_error, best, mark = (t.masked_fill(advance, torch.inf) for t in (old_error, best, mark))
+            since, rest, count = (t.masked_fill(advance, 0) for t in (since, rest, count))
+            span = span.masked_fill(advance, _REST)
+            level = level + advance.long()
         f, g = z[:, :n].contiguous(), z[:, n:].contiguous()
 
 

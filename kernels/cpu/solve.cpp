@@ -13,6 +13,8 @@ namespace {
 constexpr int kWindow = 10;
 constexpr double kBetween = 0.01;   // marginal error at which annealing moves on
 constexpr long kBetweenSweeps = 60; // and the sweeps after which it does so anyway
+constexpr long kPatience = 60;      // sweeps without a tenth of progress after which acceleration rests
+constexpr long kRest = 10;          // for this many plain updates at first, twice as many every further time
 constexpr double kLargest = 300;    // exponent beyond which a marginal is so wrong that its size no longer matters
 
 using Vector = std::vector<double>;
@@ -59,21 +61,17 @@ double dot(const Vector& w, const Vector& v) {
   return s;
 }
 
-// <a, e^{-f/rho}>
-double mass_left(const Vector& w, const Vector& f, double rho) {
-  double s = 0;
-  for (size_t i = 0; i < w.size(); i++) s += std::isinf(rho) ? w[i] : w[i] * std::exp(-f[i] / rho);
-  return s;
-}
-
-// log <a, e^{-f/rho}>, in any range; the potentials of points without weight do not matter.
-double log_mass_left(const Vector& w, const Vector& f, double rho) {
-  double top = -INFINITY, s = 0;
+// log (<a, e^{-f/rho}> / m_a), in any range and without cancellation where rho is large; the potentials of points
+// without weight do not matter.
+double log_share_left(const Vector& w, double mass, const Vector& f, double rho) {
+  if (std::isinf(rho)) return 0;
+  double top = -INFINITY, low = INFINITY, s = 0;
   for (size_t i = 0; i < w.size(); i++)
-    if (w[i] > 0) top = std::max(top, -f[i] / rho);
+    if (w[i] > 0) top = std::max(top, -f[i] / rho), low = std::min(low, -f[i] / rho);
+  const bool small = top < 1 && low > -1;
   for (size_t i = 0; i < w.size(); i++)
-    if (w[i] > 0) s += w[i] * std::exp(-f[i] / rho - top);
-  return top + std::log(s);
+    if (w[i] > 0) s += w[i] / mass * (small ? std::expm1(-f[i] / rho) : std::exp(-f[i] / rho - top));
+  return small ? std::log1p(s) : top + std::log(s);
 }
 
 double side_error(const Vector& w, const Vector& sums, const Vector& f, double rho) {
@@ -86,8 +84,12 @@ double side_error(const Vector& w, const Vector& sums, const Vector& f, double r
   return s;
 }
 
-double side_value(const Vector& w, double mass, const Vector& f, double rho) {
-  return std::isinf(rho) ? dot(w, f) : rho * (mass - mass_left(w, f, rho));
+// <a, f>, or rho (m_a - <a, e^{-f/rho}>)
+double side_value(const Vector& w, const Vector& f, double rho) {
+  if (std::isinf(rho)) return dot(w, f);
+  double s = 0;
+  for (size_t i = 0; i < w.size(); i++) s -= w[i] * std::expm1(-f[i] / rho);
+  return rho * s;
 }
 
 // An accelerated solve of one term.
@@ -95,7 +97,7 @@ template <class T>
 class Solver {
  public:
   Solver(Term<T>& term, double rho_x, double rho_y, const Settings& s)
-      : t_(term), s_(s), rho_x_(rho_x), rho_y_(rho_y), anderson_(weights(term), kWindow) {}
+      : t_(term), s_(s), rho_x_(rho_x), rho_y_(rho_y), anderson_(weights(term), window(term)) {}
 
   double error = INFINITY;
   long n_iter = 0;
@@ -114,8 +116,8 @@ class Solver {
 
   double value() const {
     const Vector &a = t_.x().weights, &b = t_.y().weights;
-    const double fx = side_value(a, t_.x().mass, t_.f, rho_x_);
-    const double gy = t_.same() ? fx : side_value(b, t_.y().mass, t_.g, rho_y_);
+    const double fx = side_value(a, t_.f, rho_x_);
+    const double gy = t_.same() ? fx : side_value(b, t_.g, rho_y_);
     return fx + gy - t_.eps() * (dot(a, t_.r) - t_.x().mass * t_.y().mass);
   }
 
@@ -128,6 +130,11 @@ class Solver {
   }
 
  private:
+  // As many steps as there are unknowns would fit them all, and then extrapolate wildly.
+  static int window(const Term<T>& t) {
+    return static_cast<int>(std::clamp<long>((t.x().n + t.y().n) / 3, 2, kWindow));
+  }
+
   static Vector weights(const Term<T>& t) {
     Vector w = t.x().weights;
     if (!t.same()) w.insert(w.end(), t.y().weights.begin(), t.y().weights.end());
@@ -154,22 +161,40 @@ class Solver {
     return (t_.skipped + rows + columns) * 2 / (t_.x().mass + t_.y().mass);
   }
 
-  // Sweeps at one temperature, at most max_iter at the last; false when the whole solve is over.
+  // Sweeps at one temperature, at most max_iter at the last; false when the whole solve is over. Plain updates
+  // always converge, accelerated ones nearly always: where they get no further, the best potentials so far are
+  // taken up again by plain ones for a while.
   bool stay(double eps, bool last) {
     t_.temperature(eps);
     anderson_.reset();
-    double before = INFINITY;
+    double before = INFINITY, best = INFINITY, mark = INFINITY;
+    long since = 0, rest = 0, span = kRest;
+    Vector best_f, best_g;
     for (long sweeps = 1;; sweeps++) {
       sums();
       n_iter++;
       error = measure();
-      if (!std::isfinite(error)) return status = kNotFinite, false;
+      if (!std::isfinite(error) && std::isinf(best)) return status = kNotFinite, false;
       if (last && error <= s_.tol) return status = kConverged, false;
-      if (last && sweeps >= s_.max_iter) return false;
+      if (error < best) best = error, best_f = t_.f, best_g = t_.g;
+      since = error < 0.9 * mark ? 0 : since + 1;
+      if (since == 0) mark = error;
       if (s_.interrupted && s_.interrupted()) return status = kInterrupted, false;
-      const bool leave = !last && (error < std::max(s_.tol, kBetween) || sweeps >= kBetweenSweeps);
-      update(error > 2 * before);
+      const bool over = sweeps >= (last ? s_.max_iter : kBetweenSweeps);
+      if (!std::isfinite(error) || (error > best && over) || (rest == 0 && since >= kPatience)) {
+        t_.f = best_f, t_.g = best_g;
+        anderson_.reset();
+        before = INFINITY, since = 0, rest = span, span *= 2;
+        if (over && !last) return true;
+        if (!over) continue;
+        sums();
+        error = measure();
+      }
+      if (over && last) return false;
+      const bool leave = !last && (error < std::max(s_.tol, kBetween) || over);
+      update(rest > 0 || error > 2 * before);
       if (leave) return true;
+      if (rest > 0 && --rest == 0) since = 0;
       before = error;
     }
   }
@@ -198,8 +223,9 @@ class Solver {
   void translate(Vector& f, Vector& g) const {
     if (t_.same() || (std::isinf(rho_x_) && std::isinf(rho_y_))) return;
     const double share = std::isinf(rho_x_) ? rho_y_ : std::isinf(rho_y_) ? rho_x_ : rho_x_ * rho_y_ / (rho_x_ + rho_y_);
-    const double left = log_mass_left(t_.x().weights, f, rho_x_), right = log_mass_left(t_.y().weights, g, rho_y_);
-    const double shift = share * (left - right);
+    const Cloud &x = t_.x(), &y = t_.y();
+    const double left = log_share_left(x.weights, x.mass, f, rho_x_), right = log_share_left(y.weights, y.mass, g, rho_y_);
+    const double shift = share * (std::log(x.mass / y.mass) + left - right);
     if (!std::isfinite(shift)) return;
     for (double& v : f) v += shift;
     for (double& v : g) v -= shift;

@@ -18,7 +18,17 @@ def cost_matrix(x: Tensor, y: Tensor, cost: Cost, floor: float = 0.0) -> Tensor:
     """C (B, N, M) between x (B, N, D) and y (B, M, D), by differences of coordinates: accurate when near."""
     if not isinstance(cost, int):
         assert callable(cost)
-        return cost(x, y)
+        matrix = cost(x, y)
+        shape = (x.shape[0], x.shape[1], y.shape[1])
+        if not isinstance(matrix, Tensor) or matrix.shape != shape:
+            got = (
+                f"shape {tuple(matrix.shape)}" if isinstance(matrix, Tensor) else f"a {type(matrix).__name__}"
+            )
+            raise ValueError(
+                f"cost gave {got} for x {tuple(x.shape)} and y {tuple(y.shape)}; it should give a "
+                f"tensor of shape {shape}."
+            )
+        return matrix
     distance = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
     if cost == 2:
         return 0.5 * distance.square()
