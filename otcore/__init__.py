@@ -1,5 +1,6 @@
 """otcore: optimal transport for PyTorch, with gradients and honest convergence reports."""
 
+from .bounds import Bounds
 from .functional import sinkhorn, sinkhorn_divergence
 from .kernel_loss import maximum_mean_discrepancy
 from .modules import SamplesLoss, SinkhornDivergence
@@ -8,6 +9,7 @@ from .solution import ConvergenceWarning, Potentials, Solution, Status
 __version__ = "0.1.0"
 
 __all__ = [
+    "Bounds",
     "ConvergenceWarning",
     "Potentials",
     "SamplesLoss",

@@ -22,7 +22,9 @@ Source: Altschuler, Weed, Rigollet, "Near-linear time approximation algorithms f
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -96,6 +98,13 @@ class _Certificate(NamedTuple):
     slack: Tensor
 
 
+def _widened(
+    cost: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The cost as a function of float64 points, itself in the dtype of the solve."""
+    return lambda x, y: cost(x.to(dtype), y.to(dtype)).double()
+
+
 def bounds(backend: Backend, problem: Problem, potentials: Potentials) -> Bounds:
     """The bounds that these potentials certify, of a problem whose values were checked.
 
@@ -116,6 +125,8 @@ def bounds(backend: Backend, problem: Problem, potentials: Potentials) -> Bounds
         parts = zip(problem.split(), potentials.split(problem.sizes), strict=True)
         each = [bounds(backend, part, own) for part, own in parts]
         return Bounds(*(torch.cat(column) for column in zip(*each, strict=True)))
+    if callable(problem.cost):
+        problem = dataclasses.replace(problem, cost=_widened(problem.cost, problem.x.dtype))
     cross, *own = _pairs(problem, potentials)
     certificate = _certify(backend, problem, cross)
     lower, upper = certificate.lower, certificate.upper

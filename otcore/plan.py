@@ -38,6 +38,14 @@ class Kernel:
     verbs: Backend
     problem: Problem
 
+    @property
+    def digits(self) -> torch.dtype:
+        """What derivatives are computed in: float64, as conjugate gradients need the digits.
+
+        A function gets what it got in the solve: it may hold tensors of its own.
+        """
+        return self.problem.x.dtype if callable(self.problem.cost) else torch.float64
+
     def times(self, x: Tensor, y: Tensor, f: Tensor, g: Tensor, w: Tensor) -> Tensor:
         """sum_j e_ij w_j for w (B, M, K), (B, N, K)."""
         ones = torch.ones_like(x[..., 0]), torch.ones_like(y[..., 0])
@@ -80,12 +88,8 @@ class Kernel:
     def _block_gradients(
         self, x: Tensor, y: Tensor, f: Tensor, g: Tensor, w: Tensor, u: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """By autograd, a block of rows at a time: any cost, in linear memory.
-
-        In float64, except for a function, which gets what it got in the solve.
-        """
-        q = self.problem
-        dtype = q.x.dtype if callable(q.cost) else torch.float64
+        """By autograd, a block of rows at a time: any cost, in linear memory."""
+        q, dtype = self.problem, self.digits
         fixed = [t.detach().to(dtype).requires_grad_() for t in (y, g, w)]
         totals = [torch.zeros_like(t) for t in fixed]
         g_x, g_f = torch.empty_like(x), torch.empty_like(f)
@@ -161,10 +165,9 @@ class _Optimal(Differentiable):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, u_f: Tensor, u_g: Tensor) -> Any:
-        # In float64 throughout: conjugate gradients need the digits.
         dtype = ctx.saved_tensors[0].dtype
-        x, y, a, b, f, g, u_f, u_g = (t.double() for t in (*ctx.saved_tensors, u_f, u_g))
         kernel, rho = ctx.kernel, ctx.kernel.problem.rho
+        x, y, a, b, f, g, u_f, u_g = (t.to(kernel.digits) for t in (*ctx.saved_tensors, u_f, u_g))
         p, q = adjoint_potentials(kernel.verbs, kernel.problem, (x, y, a, b), rho, (f, g), (u_f, u_g))
         # <p, dr> + <q, dc> with r = e b and c = e^T a
         left, right = torch.stack([p, a], -1), torch.stack([b, q], -1)
@@ -188,9 +191,8 @@ class _OptimalSelf(Differentiable):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, u: Tensor) -> Any:
-        dtype = ctx.saved_tensors[0].dtype
-        x, a, f, u = (t.double() for t in (*ctx.saved_tensors, u))
-        kernel = ctx.kernel
+        dtype, kernel = ctx.saved_tensors[0].dtype, ctx.kernel
+        x, a, f, u = (t.to(kernel.digits) for t in (*ctx.saved_tensors, u))
         p = adjoint_self_potential(kernel.verbs, kernel.problem, x, a, ctx.rho, f, u)
         g_x, g_y, _, _, g_a = kernel.gradients(x, x, f, f, a.unsqueeze(-1), p.unsqueeze(-1))
         return None, None, (g_x + g_y).to(dtype), g_a.squeeze(-1).to(dtype), None
@@ -249,7 +251,7 @@ class Plan:
 
     def potential(self, points: Tensor) -> Tensor:
         """lam softmin(g) at points (B, K, D), (B, K); float64."""
-        return self._potential((points if self.embed is None else self.embed(points)).double())
+        return self._potential((points if self.embed is None else self.embed(points)).to(self._digits))
 
     def transport(self, points: Tensor | None = None) -> Tensor:
         """The mean of y under the row of the plan of each x, or of new points; (B, K, D)."""
@@ -258,8 +260,8 @@ class Plan:
             z, f = q.x, self.potentials.f
         else:
             # Far from the clouds float32 does not tell their points apart.
-            z = (points if self.embed is None else self.embed(points)).double()
-            f, targets = self._potential(z), targets.double()
+            z = (points if self.embed is None else self.embed(points)).to(self._digits)
+            f, targets = self._potential(z), targets.to(self._digits)
         b = q.b.unsqueeze(-1).to(targets.dtype)
         sums = self._times(z, q.y.to(z.dtype), f, self.potentials.g, torch.cat([b * targets, b], -1))
         return (sums[..., :-1] / sums[..., -1:]).to(q.x.dtype)
@@ -273,10 +275,15 @@ class Plan:
             )
         return Dense().plan(q.x, q.y, f, g, q.a, q.b, eps=q.eps, **q.ground)
 
+    @property
+    def _digits(self) -> torch.dtype:
+        return Kernel(self.verbs, self.problem).digits
+
     def _potential(self, points: Tensor) -> Tensor:
         q = self.problem
         kernel = Kernel(self.verbs, q)
-        f: Tensor = _Softmin.apply(kernel, points, q.y.double(), self.potentials.g, q.b.double())
+        y, b = q.y.to(self._digits), q.b.to(self._digits)
+        f: Tensor = _Softmin.apply(kernel, points, y, self.potentials.g, b)
         rho = q.rho[0]
         return f if rho == math.inf else damping(q.eps, rho) * f
 

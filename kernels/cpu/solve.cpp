@@ -19,14 +19,36 @@ constexpr double kLargest = 300;    // exponent beyond which a marginal is so wr
 
 using Vector = std::vector<double>;
 
-// The clouds and terms of one item.
+// Half the diagonal of the bounding box of a cloud.
+template <class T>
+double half_diagonal(const T* points, long n, int d) {
+  double square = 0;
+  for (int k = 0; k < d; k++) {
+    T lo = points[k], hi = lo;
+    for (long i = 1; i < n; i++) lo = std::min(lo, points[i * d + k]), hi = std::max(hi, points[i * d + k]);
+    square += (static_cast<double>(hi) - lo) * (static_cast<double>(hi) - lo);
+  }
+  return 0.5 * std::sqrt(square);
+}
+
+// Whether the sums need float64: a value holds eps times the rounding of its sums, which float32 shows where eps is far
+// above the costs within the clouds.
+template <class T>
+bool needs_double(const Item<T>& item, int d, const Settings& s) {
+  if (sizeof(T) == 8) return false;
+  const double x = half_diagonal(item.x, item.n, d), y = half_diagonal(item.y, item.m, d);
+  return s.eps > 30 * (s.cost.p == 2 ? x * y : x + y);
+}
+
+// The clouds and terms of one item, summed in T.
 template <class T>
 struct Problem {
   Clouds clouds;
   const Cloud *x, *y;
   std::unique_ptr<Term<T>> xy, xx, yy;
 
-  Problem(const Item<T>& item, int d, const Settings& s, int threads)
+  template <class Given>
+  Problem(const Item<Given>& item, int d, const Settings& s, int threads)
       : clouds(item.x, item.a, item.n, item.y, item.b, item.m, d, s.cost.p, worth_ordering(item.n + item.m, d), threads),
         x(clouds.x.get()),
         y(clouds.y.get()) {
@@ -261,8 +283,8 @@ Vector annealing(double diameter, const Settings& s) {
   return out;
 }
 
-template <class T>
-void solve_item(Item<T>& item, int d, const Settings& s, int threads) {
+template <class T, class Given>
+void solve_item(Item<Given>& item, int d, const Settings& s, int threads) {
   Problem<T> problem(item, d, s, threads);
   struct Part {
     Term<T>* term;
@@ -291,8 +313,8 @@ void solve_item(Item<T>& item, int d, const Settings& s, int threads) {
     item.status = std::max(item.status, solver.status);
   }
   if (s.debias) item.value += 0.5 * s.eps * std::pow(problem.x->mass - problem.y->mass, 2);
-  // The caller gets it as a T.
-  if (!std::isfinite(static_cast<T>(item.value))) item.status = kNotFinite;
+  // The caller gets it as what the points are.
+  if (!std::isfinite(static_cast<Given>(item.value))) item.status = kNotFinite;
 }
 
 // GeomLoss's value of one side: <a, f - f_xx>, or (rho + eps/2) <a, e^{-f_xx/rho} - e^{-f/rho}>.
@@ -312,8 +334,8 @@ void mix(Vector& potential, const Vector& log_sums, double eps, double keep, dou
   for (size_t i = 0; i < potential.size(); i++) f[i] = keep * f[i] + share * (f[i] - eps * log_r[i]);
 }
 
-template <class T>
-void follow_item(Item<T>& item, int d, const Settings& s, int threads) {
+template <class T, class Given>
+void follow_item(Item<Given>& item, int d, const Settings& s, int threads) {
   Problem<T> problem(item, d, s, threads);
   Term<T>* terms[] = {problem.xy.get(), problem.xx.get(), problem.yy.get()};
   const double rho_x[] = {s.rho_x, s.rho_x, s.rho_y}, rho_y[] = {s.rho_y, s.rho_x, s.rho_y};
@@ -364,12 +386,18 @@ void each(Item<T>* items, long count, int d, const Settings& settings, F&& solve
 
 template <class T>
 void anneal(Item<T>* items, long count, int d, const Settings& settings) {
-  each(items, count, d, settings, [](Item<T>& i, int d, const Settings& s, int threads) { solve_item(i, d, s, threads); });
+  each(items, count, d, settings, [](Item<T>& item, int d, const Settings& s, int threads) {
+    if (needs_double(item, d, s)) solve_item<double>(item, d, s, threads);
+    else solve_item<T>(item, d, s, threads);
+  });
 }
 
 template <class T>
 void follow(Item<T>* items, long count, int d, const Settings& settings) {
-  each(items, count, d, settings, [](Item<T>& i, int d, const Settings& s, int threads) { follow_item(i, d, s, threads); });
+  each(items, count, d, settings, [](Item<T>& item, int d, const Settings& s, int threads) {
+    if (needs_double(item, d, s)) follow_item<double>(item, d, s, threads);
+    else follow_item<T>(item, d, s, threads);
+  });
 }
 
 template void anneal(Item<float>*, long, int, const Settings&);
