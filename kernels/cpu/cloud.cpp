@@ -156,19 +156,28 @@ void Cloud::unplace(const double* values, double* out) const {
 }
 
 template <class T>
-void Scaled<T>::scale(double k, int p, bool framed) {
+void Scaled<T>::scale(double k, int p, bool framed, const Scaled* twin) {
   const Cloud& c = *cloud_;
   const long padded = c.tiles * kTile;
   const double factor = p == 2 ? std::sqrt(k) : k;
   if (k == k_ && framed == framed_) return;
   k_ = k, framed_ = framed;
+  if (h_.empty()) {
+    h_.resize(padded), flat_.resize(padded);
+    top_.resize(c.tiles), low_.resize(c.tiles);
+  }
+  if (twin && twin->k_ == k && twin->framed_ == framed) {
+    side_ = twin->side_;
+    side_.h = h_.data(), side_.flat = flat_.data(), side_.top = top_.data(), side_.low = low_.data();
+    return;
+  }
   if (weight_.empty()) {
     weight_.resize(padded);
     for (long i = 0; i < c.n; i++) weight_[i] = static_cast<T>(c.weights[i] / c.heaviest);
     std::fill(weight_.begin() + c.n, weight_.end(), T(0));
-    u_.resize(padded * c.d), half_.resize(padded), h_.resize(padded), flat_.resize(padded);
+    u_.resize(padded * c.d), half_.resize(padded);
     frame_.resize(c.tiles * c.d), lo_.resize(c.tiles * c.d), hi_.resize(c.tiles * c.d);
-    radius_.resize(c.tiles), top_.resize(c.tiles), low_.resize(c.tiles);
+    radius_.resize(c.tiles);
     unit_ = std::make_unique<bool[]>(c.tiles);
     for (long t = 0; t < c.tiles; t++) {
       const T* w = &weight_[t * kTile];
@@ -199,7 +208,7 @@ void Scaled<T>::potential(const double* f, const double* linear, bool skip_massl
     for (long r = count; r < kTile; r++) h[r] = skip_massless ? kAbsent : h[count - 1];
     for (long r = 0; skip_massless && r < count; r++)
       if (!(c.weights[first + r] > 0)) h[r] = kAbsent;
-    const double* half = &half_[first];
+    const double* half = side_.half + first;
     T* flats = &flat_[first];
 #pragma omp simd reduction(max : top) reduction(min : low)
     for (int r = 0; r < kTile; r++) {

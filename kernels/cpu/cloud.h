@@ -46,8 +46,9 @@ template <class T>
 class Scaled {
  public:
   explicit Scaled(const Cloud& cloud) : cloud_(&cloud) {}
-  // k: log2(e) / eps. Frames are the tiles' own when `framed`. Free when nothing changed.
-  void scale(double k, int p, bool framed);
+  // k: log2(e) / eps. Frames are the tiles' own when `framed`. Free when nothing changed, or when `twin`, of the same
+  // cloud, was scaled so.
+  void scale(double k, int p, bool framed, const Scaled* twin = nullptr);
   // The potential in place order, less `linear` (null: nothing). `skip_massless` keeps points without weight out
   // of sums altogether, where their logits would otherwise set the scale.
   void potential(const double* f, const double* linear, bool skip_massless = false);

@@ -57,6 +57,7 @@ struct Problem {
     if (!s.debias) return;
     xx = std::make_unique<Term<T>>(*x, *x, s.cost, true, std::isinf(s.rho_x));
     yy = std::make_unique<Term<T>>(*y, *y, s.cost, true, std::isinf(s.rho_y));
+    xx->share(*xy), yy->share(*xy);
   }
 
   // The diagonal of the joint bounding box; where centring is exact (p = 2), of the centred clouds.

@@ -85,7 +85,7 @@ template <class T, int P, int D>
 void sweep_rows(const Pair<T>& pair, long tile0, long tile1, double* rows, T* cols) {
   constexpr int L = Simd<T>::lanes;
   const Side<T>&x = *pair.x, &y = *pair.y;
-  double* bound = new double[y.tiles];
+  double few[kTile], *bound = y.tiles <= kTile ? few : new double[y.tiles];
   alignas(64) T unused[kTile] = {};  // columns of a diagonal tile, which its rows already hold
   for (long i = tile0; i < tile1; i++) {
     alignas(64) T lanes[kTile * L] = {};
@@ -103,7 +103,7 @@ void sweep_rows(const Pair<T>& pair, long tile0, long tile1, double* rows, T* co
     });
     flush(lanes, row);
   }
-  delete[] bound;
+  if (bound != few) delete[] bound;
 }
 
 template <class T>

@@ -120,11 +120,11 @@ long Term<T>::first_tile(long chunk) const {
 
 // One side as the kernels read it, at the current temperature and potential.
 template <class T>
-void Term<T>::prepare(bool transpose) {
+void Term<T>::prepare(bool transpose, bool alone) {
   const bool framed = cost_.p == 2 && frames_pay<T>(*x_, *y_, cost_, eps_);
   const std::vector<double>& linear = transpose ? linear_y_ : linear_x_;
   Scaled<T>& side = transpose ? sy_ : sx_;
-  side.scale(kLog2e / eps_, cost_.p, framed);
+  side.scale(kLog2e / eps_, cost_.p, framed, alone ? twin_ : nullptr);
   side.potential((transpose ? g : f).data(), linear.empty() ? nullptr : linear.data());
 }
 
@@ -188,7 +188,7 @@ void Term<T>::sums(Term* const* terms, int count, int threads) {
 // The same, in the same order of additions, on the calling thread.
 template <class T>
 void Term<T>::sums_alone() {
-  for (int transpose = 0; transpose < sides(); transpose++) prepare(transpose != 0);
+  for (int transpose = 0; transpose < sides(); transpose++) prepare(transpose != 0, true);
   for (long chunk = 0; chunk < chunks(); chunk++) sweep_chunk(chunk);
   for (int transpose = 0; transpose < sides(); transpose++) {
     finish(transpose != 0, 0, transpose ? y_->n : x_->n);
@@ -200,6 +200,9 @@ template <class T>
 std::vector<long> Term<T>::out_of_range(const std::vector<double>& sums) const {
   const double most = sizeof(T) == 4 ? 0x1p80 : 0x1p800;
   std::vector<long> bad;
+  bool any = false;
+  for (const double sum : sums) any |= !(sum >= least_ && sum <= most);
+  if (!any) return bad;
   for (size_t i = 0; i < sums.size(); i++)
     if (!(sums[i] >= least_ && sums[i] <= most)) bad.push_back(static_cast<long>(i));
   return bad;

@@ -44,6 +44,8 @@ class Term {
   const Cloud& y() const { return *y_; }
   bool same() const { return same_; }
   double eps() const { return eps_; }
+  // For a self-term: where the same cloud may have been scaled to the same temperature already, on this thread.
+  void share(const Term& cross) { twin_ = x_ == cross.x_ ? &cross.sx_ : &cross.sy_; }
   double work() const;  // multiply-adds of one pass, roughly
 
   // Potentials that are zero once the clouds are centred.
@@ -72,7 +74,7 @@ class Term {
   Pair<T> pair() const;
   long chunks() const;
   long first_tile(long chunk) const;
-  void prepare(bool transpose);
+  void prepare(bool transpose, bool alone = false);
   void sweep_chunk(long chunk);
   void finish(bool transpose, long first, long last);
   void repair(bool transpose, int threads);
@@ -89,6 +91,7 @@ class Term {
   double cutoff_, least_;  // tile pairs below 2^-cutoff are skipped; sums below `least` are recomputed
   double eps_ = 0;
   Scaled<T> sx_, sy_;
+  const Scaled<T>* twin_ = nullptr;
   std::vector<double> linear_x_, linear_y_;  // C = |x - y|^2 / 2 for centred points, plus these
   Aligned<T> partial_;                       // column sums of each chunk of rows
 };
