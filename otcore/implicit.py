@@ -80,7 +80,9 @@ def _transport_product(
     """The derivative along u of (dOT/dx, dOT/dy, dOT/da, dOT/db), the constants of the last two left out."""
     zero = torch.zeros_like(duals[0]), torch.zeros_like(duals[1])
     fixed = _pair_sums(backend, problem, measures, duals, u, zero)
-    df, dg = _potential_derivative(backend, problem, measures, rho, duals, fixed.s, fixed.t)
+    a, b = measures[2:]
+    right = -problem.eps * a * fixed.s, -problem.eps * b * fixed.t
+    df, dg = _solve_linearised(backend, problem, measures, rho, duals, right)
     total = _pair_sums(backend, problem, measures, duals, u, (df, dg))
     return Direction(
         total.h_x,
@@ -218,21 +220,6 @@ def _block_sums(
     return _PairSums(row_terms.sum(2), column_terms.sum(1), force.sum(2), -force.sum(1))
 
 
-def _potential_derivative(
-    backend: Backend,
-    problem: Problem,
-    measures: tuple[Tensor, Tensor, Tensor, Tensor],
-    rho: tuple[float, float],
-    duals: tuple[Tensor, Tensor],
-    s: Tensor,
-    t: Tensor,
-) -> tuple[Tensor, Tensor]:
-    a, b = measures[2:]
-    return _solve_linearised(
-        backend, problem, measures, rho, duals, (-problem.eps * a * s, -problem.eps * b * t)
-    )
-
-
 def _solve_linearised(
     backend: Backend,
     problem: Problem,
@@ -269,6 +256,14 @@ def _solve_linearised(
     return df, inverse_g * (right_g - transposed_times(df))
 
 
+def _kernel_times(
+    backend: Backend, problem: Problem, pair: tuple[Tensor, Tensor, Tensor, Tensor], v: Tensor
+) -> Tensor:
+    """sum_j e_ij v_j for the pair (x, y, f, g), (B, N)."""
+    ones = torch.ones_like(pair[2]), torch.ones_like(pair[3])
+    return backend.apply(*pair, *ones, v.unsqueeze(-1), eps=problem.eps, **problem.ground).squeeze(-1)
+
+
 def adjoint_potentials(
     backend: Backend,
     problem: Problem,
@@ -286,19 +281,19 @@ def adjoint_potentials(
     f, g = duals
     eps = problem.eps
 
-    def kernel(x: Tensor, y: Tensor, f: Tensor, g: Tensor, v: Tensor) -> Tensor:
-        ones = torch.ones_like(f), torch.ones_like(g)
-        return backend.apply(x, y, f, g, *ones, v.unsqueeze(-1), eps=eps, **problem.ground).squeeze(-1)
-
     right_f, right_g = -eps * u[0], -eps * u[1]
     alone_f, alone_g = torch.zeros_like(f), torch.zeros_like(g)
     if bool((a == 0).any()) or bool((b == 0).any()):
-        d_f = kernel(x, y, f, g, b) + eps / rho[0] * torch.exp(-f / rho[0])
-        d_g = kernel(y, x, g, f, a) + eps / rho[1] * torch.exp(-g / rho[1])
+        d_f = _kernel_times(backend, problem, (x, y, f, g), b) + eps / rho[0] * torch.exp(-f / rho[0])
+        d_g = _kernel_times(backend, problem, (y, x, g, f), a) + eps / rho[1] * torch.exp(-g / rho[1])
         alone_f = torch.where(a == 0, right_f * _inverse(d_f), 0.0)
         alone_g = torch.where(b == 0, right_g * _inverse(d_g), 0.0)
-        right_f = torch.where(a == 0, 0.0, right_f - a * kernel(x, y, f, g, alone_g))
-        right_g = torch.where(b == 0, 0.0, right_g - b * kernel(y, x, g, f, alone_f))
+        right_f = torch.where(
+            a == 0, 0.0, right_f - a * _kernel_times(backend, problem, (x, y, f, g), alone_g)
+        )
+        right_g = torch.where(
+            b == 0, 0.0, right_g - b * _kernel_times(backend, problem, (y, x, g, f), alone_f)
+        )
     p, q = _solve_linearised(backend, problem, measures, rho, duals, (right_f, right_g))
     return a * p + alone_f, b * q + alone_g
 
@@ -310,8 +305,7 @@ def adjoint_self_potential(
     eps = problem.eps
 
     def kernel(v: Tensor) -> Tensor:
-        ones = torch.ones_like(a)
-        return backend.apply(x, x, f, f, ones, ones, v.unsqueeze(-1), eps=eps, **problem.ground).squeeze(-1)
+        return _kernel_times(backend, problem, (x, x, f, f), v)
 
     d = kernel(a) + eps / rho * torch.exp(-f / rho)
     right = -eps * u

@@ -251,7 +251,7 @@ class Plan:
 
     def potential(self, points: Tensor) -> Tensor:
         """lam softmin(g) at points (B, K, D), (B, K); float64."""
-        return self._potential((points if self.embed is None else self.embed(points)).to(self._digits))
+        return self._potential(self._new(points))
 
     def transport(self, points: Tensor | None = None) -> Tensor:
         """The mean of y under the row of the plan of each x, or of new points; (B, K, D)."""
@@ -259,9 +259,8 @@ class Plan:
         if points is None:
             z, f = q.x, self.potentials.f
         else:
-            # Far from the clouds float32 does not tell their points apart.
-            z = (points if self.embed is None else self.embed(points)).to(self._digits)
-            f, targets = self._potential(z), targets.to(self._digits)
+            z = self._new(points)
+            f, targets = self._potential(z), targets.to(z.dtype)
         b = q.b.unsqueeze(-1).to(targets.dtype)
         sums = self._times(z, q.y.to(z.dtype), f, self.potentials.g, torch.cat([b * targets, b], -1))
         return (sums[..., :-1] / sums[..., -1:]).to(q.x.dtype)
@@ -276,17 +275,20 @@ class Plan:
         return Dense().plan(q.x, q.y, f, g, q.a, q.b, eps=q.eps, **q.ground)
 
     @property
-    def _digits(self) -> torch.dtype:
-        return Kernel(self.verbs, self.problem).digits
+    def _kernel(self) -> Kernel:
+        return Kernel(self.verbs, self.problem)
+
+    def _new(self, points: Tensor) -> Tensor:
+        """New points as those of the problem; far from the clouds float32 does not tell them apart."""
+        return (points if self.embed is None else self.embed(points)).to(self._kernel.digits)
 
     def _potential(self, points: Tensor) -> Tensor:
         q = self.problem
-        kernel = Kernel(self.verbs, q)
-        y, b = q.y.to(self._digits), q.b.to(self._digits)
-        f: Tensor = _Softmin.apply(kernel, points, y, self.potentials.g, b)
+        y, b = q.y.to(points.dtype), q.b.to(points.dtype)
+        f: Tensor = _Softmin.apply(self._kernel, points, y, self.potentials.g, b)
         rho = q.rho[0]
         return f if rho == math.inf else damping(q.eps, rho) * f
 
     def _times(self, *tensors: Tensor) -> Tensor:
-        result: Tensor = _Times.apply(Kernel(self.verbs, self.problem), *tensors)
+        result: Tensor = _Times.apply(self._kernel, *tensors)
         return result
