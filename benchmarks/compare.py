@@ -2,6 +2,7 @@
 
     python benchmarks/compare.py                         everything that has a bar (about six minutes)
     python benchmarks/compare.py --rows 'samples_loss 5' the rows whose name matches
+    python benchmarks/compare.py --rows '^large'         clouds of 5000 to 60,000 points, and adversarial ones
     python benchmarks/compare.py --peers ott,tensorized  only these peers; "all" adds those without a bar
     python benchmarks/compare.py --peers-only            the peers alone, without otcore
     python benchmarks/compare.py --json figures.json     the figures as a file, too
@@ -30,9 +31,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from comparison import (
     accuracy_rows,
+    adversarial_rows,
     batch_rows,
     footprint_rows,
     kernel_rows,
+    large_rows,
     machine,
     peers,
     schedule_rows,
@@ -50,6 +53,8 @@ ROWS: dict[str, Lines] = {
     **batch_rows.ROWS,
     **accuracy_rows.ROWS,
     **kernel_rows.ROWS,
+    **large_rows.ROWS,
+    **adversarial_rows.ROWS,
 }
 
 

@@ -3,9 +3,11 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -21,6 +23,8 @@ namespace {
 
 using Address = std::uintptr_t;
 using Splits = std::vector<long>;
+
+constexpr int kInfo = 5;  // numbers told of each item: value, status, sweeps, marginal error, pairs
 
 template <class T>
 T* at(Address address) {
@@ -50,6 +54,19 @@ bool interrupted() {
   asked = Clock::now();
   py::gil_scoped_acquire gil;
   return PyErr_CheckSignals() != 0;
+}
+
+// A line on sys.stderr, once a second at most and at each new problem.
+void report(const Progress& at) {
+  using Clock = std::chrono::steady_clock;
+  static thread_local Clock::time_point told = Clock::now();
+  if (Clock::now() - told < std::chrono::seconds(1)) return;
+  told = Clock::now();
+  char line[160];
+  std::snprintf(line, sizeof line, "otcore: %s  eps %.3g  %ld and %ld points  sweep %ld  marginal error %.2g\n",
+                at.same ? "self-term" : "x to y", at.eps, at.n, at.m, at.sweep, at.error);
+  py::gil_scoped_acquire gil;
+  py::module_::import("sys").attr("stderr").attr("write")(line);
 }
 
 template <class T>
@@ -83,26 +100,32 @@ void solve_items(const Batch& batch, const std::vector<Address>& before, const s
     solve(all.data(), batch.count(), batch.d, settings);
     for (long i = 0; i < batch.count(); i++) {
       stopped = stopped || all[i].status == kInterrupted;
-      info[4 * i] = all[i].value, info[4 * i + 1] = all[i].status;
-      info[4 * i + 2] = static_cast<double>(all[i].n_iter), info[4 * i + 3] = all[i].marginal_error;
+      const double told[kInfo] = {all[i].value, static_cast<double>(all[i].status), static_cast<double>(all[i].n_iter),
+                                  all[i].marginal_error, all[i].pairs};
+      std::copy(told, told + kInfo, info + kInfo * i);
     }
   }
   if (stopped) throw py::error_already_set();
 }
 
 void anneal_batch(const Batch& batch, double eps, double rho_x, double rho_y, double scaling, double diameter, bool debias,
-                  double tol, long max_iter, bool warm, const std::vector<Address>& potentials, Address info) {
-  const Settings s{batch.cost(), eps,      rho_x, rho_y, scaling,       diameter,   debias,
-                   tol,          max_iter, warm,  {},    batch.threads, interrupted};
+                  double tol, long max_iter, bool warm, bool verbose, const std::vector<Address>& potentials, Address info) {
+  Settings s{};
+  s.cost = batch.cost(), s.eps = eps, s.rho_x = rho_x, s.rho_y = rho_y, s.scaling = scaling, s.diameter = diameter;
+  s.debias = debias, s.tol = tol, s.max_iter = max_iter, s.warm = warm;
+  s.threads = batch.threads, s.interrupted = interrupted, s.report = verbose ? report : nullptr;
   auto solve = [](auto* all, long count, int d, const Settings& s) { anneal(all, count, d, s); };
   if (batch.wide) solve_items<double>(batch, potentials, {}, s, at<double>(info), solve);
   else solve_items<float>(batch, potentials, {}, s, at<double>(info), solve);
 }
 
 void follow_batch(const Batch& batch, const std::vector<double>& schedule, double rho_x, double rho_y, bool debias,
-                  const std::vector<Address>& before, const std::vector<Address>& after, Address info) {
-  const Settings s{batch.cost(), schedule.back(), rho_x, rho_y,    0.5,           -1,         debias,
-                   0,            0,               false, schedule, batch.threads, interrupted};
+                  bool cluster, bool verbose, const std::vector<Address>& before, const std::vector<Address>& after,
+                  Address info) {
+  Settings s{};
+  s.cost = batch.cost(), s.eps = schedule.back(), s.rho_x = rho_x, s.rho_y = rho_y, s.debias = debias;
+  s.schedule = schedule, s.cluster = cluster;
+  s.threads = batch.threads, s.interrupted = interrupted, s.report = verbose ? report : nullptr;
   auto solve = [](auto* all, long count, int d, const Settings& s) { follow(all, count, d, s); };
   if (batch.wide) solve_items<double>(batch, before, after, s, at<double>(info), solve);
   else solve_items<float>(batch, before, after, s, at<double>(info), solve);
@@ -229,5 +252,6 @@ PYBIND11_MODULE(_core, m) {
   });
   m.def("diameter", [](const Batch& batch) { return (batch.wide ? diameter_of<double> : diameter_of<float>)(batch); });
   m.def("isa", [] { return isa().name; });
+  m.def("plain", &plain);
   bind_radial(m);
 }

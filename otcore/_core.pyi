@@ -25,6 +25,7 @@ def anneal(
     tol: float,
     max_iter: int,
     warm: bool,
+    verbose: bool,
     potentials: list[int],
     info: int,
 ) -> None: ...
@@ -34,6 +35,8 @@ def follow(
     rho_x: float,
     rho_y: float,
     debias: bool,
+    cluster: bool,
+    verbose: bool,
     before: list[int],
     after: list[int],
     info: int,
@@ -61,6 +64,7 @@ def gradients(
 def apply(batch: Batch, f: int, g: int, eps: float, same: bool, v: int, width: int, out: int) -> None: ...
 def diameter(batch: Batch) -> float: ...
 def isa() -> str: ...
+def plain() -> bool: ...
 
 class Kernel:
     gaussian: Kernel

@@ -71,6 +71,7 @@ def sinkhorn_divergence(
     max_iter: int = 2000,
     init: Solution | Potentials | None = None,
     backend: str = "auto",
+    verbose: bool = False,
     return_solution: bool = False,
 ) -> Any:
     """The debiased Sinkhorn divergence OT(x, y) - OT(x, x)/2 - OT(y, y)/2, converged and differentiable.
@@ -105,6 +106,7 @@ def sinkhorn_divergence(
         init: a `Solution`, or the `Potentials` of one, of clouds of the same sizes to start from, instead of
             annealing.
         backend: "auto" or the name of one, see `otcore.backends.names`.
+        verbose: whether a long solve says on sys.stderr, once a second, where it is (backend "cpu").
         return_solution: whether to return the whole `Solution`, whose `value` is what is otherwise returned.
 
     Returns:
@@ -139,6 +141,7 @@ def sinkhorn_divergence(
         max_iter=max_iter,
         init=None if init is None else _potentials(init),
         backend=backend,
+        verbose=verbose,
     )
     value, potentials, info = _solve_callable(problem) if callable(cost) else _solve(problem)
     if return_solution:
@@ -245,6 +248,7 @@ def common_options(problem: Problem) -> Options:
         problem.weighted,
         problem.cost if isinstance(problem.cost, str) else "",
         *problem.counts,
+        problem.verbose,
     )
 
 

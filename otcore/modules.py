@@ -23,7 +23,7 @@ from .solver import follow
 
 # GeomLoss keeps the square root away from zero by this.
 _GEOMLOSS_FLOOR = 1e-8
-_GEOMLOSS_BACKENDS = ("tensorized", "online", "multiscale")
+_GEOMLOSS_BACKENDS = ("tensorized", "online")
 
 
 class SinkhornDivergence(torch.nn.Module):
@@ -43,6 +43,7 @@ class SinkhornDivergence(torch.nn.Module):
         tol: float = 1e-2,
         max_iter: int = 2000,
         backend: str = "auto",
+        verbose: bool = False,
     ) -> None:
         super().__init__()
         self.p = p
@@ -56,6 +57,7 @@ class SinkhornDivergence(torch.nn.Module):
         self.tol = tol
         self.max_iter = max_iter
         self.backend = backend
+        self.verbose = verbose
 
     def forward(self, x: Tensor, y: Tensor, a: Tensor | None = None, b: Tensor | None = None) -> Tensor:
         value: Tensor = sinkhorn_divergence(
@@ -74,6 +76,7 @@ class SinkhornDivergence(torch.nn.Module):
             tol=self.tol,
             max_iter=self.max_iter,
             backend=self.backend,
+            verbose=self.verbose,
         )
         return value
 
@@ -119,15 +122,18 @@ class SamplesLoss(torch.nn.Module):
         diameter: first length of the schedule; None for the diagonal of the bounding box of the whole batch.
             When it is less than `blur` the schedule is [diameter^p, blur^p], as in GeomLoss.
         scaling: ratio between successive lengths.
-        truncate, cluster_scale, verbose: accepted and ignored; they steer GeomLoss's two-scale solver. Losses
-            other than "sinkhorn" also ignore reach, diameter, scaling, cost and debias.
+        truncate, cluster_scale: accepted and ignored; they steer GeomLoss's two-scale solver. Losses other
+            than "sinkhorn" also ignore reach, diameter, scaling, cost and debias.
+        verbose: whether a long schedule says on sys.stderr, once a second, where it is.
         cost: another ground cost, as for `sinkhorn_divergence`, instead of p.
         kernel: another kernel in the place of "energy", "gaussian" or "laplacian": a symmetric function
             kernel(x, y, blur=blur) of (B, N, D) and (B, M, D) tensors giving (B, N, M). On matrices.
         debias: whether to subtract the self-terms.
         potentials: whether to return the potentials (f - f_xx, g - g_yy), or (f, g) when not debiased,
             instead of the value.
-        backend: a backend of otcore or "auto"; GeomLoss's "tensorized", "online", "multiscale" are "auto".
+        backend: a backend of otcore or "auto"; GeomLoss's "tensorized" and "online" are "auto". "multiscale"
+            runs the first temperatures on clusters of points (some thousand points and more, on the CPU): the
+            value then differs a little from the full schedule's.
 
     Labels l_x, l_y are accepted and ignored: they are cluster numbers that steer GeomLoss's two-scale solver
         and leave the loss as it is.
@@ -221,6 +227,7 @@ class SamplesLoss(torch.nn.Module):
             debias=self.debias,
             backend=self._backend,
             floor=_GEOMLOSS_FLOOR if self.p == 1 and self.cost is None else 0.0,
+            verbose=self.verbose,
         )
         value, (f, g, f_xx, g_yy) = self._follow(problem)
         pair = (f, g) if f_xx is None or g_yy is None else (f - f_xx, g - g_yy)

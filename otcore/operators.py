@@ -42,6 +42,7 @@ class Options(NamedTuple):
     formula: str
     n: Sequence[int]
     m: Sequence[int]
+    verbose: bool
 
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -51,7 +52,7 @@ _CLOUDS = "Tensor x, Tensor y, Tensor a, Tensor b"
 _POTENTIALS = "Tensor f, Tensor g, Tensor f_xx, Tensor g_yy"
 _OPTIONS = (
     "int p, float eps, float rho_x, float rho_y, bool debias, str backend, float floor, bool weighted, "
-    "str formula, int[] n, int[] m"
+    "str formula, int[] n, int[] m, bool verbose"
 )
 _SCHEMAS = (
     f"solve({_CLOUDS}, Tensor? f, Tensor? g, Tensor? f_xx, Tensor? g_yy, {_OPTIONS}, "
@@ -70,7 +71,7 @@ _SCHEMAS = (
 
 
 def _problem(x: Tensor, y: Tensor, a: Tensor, b: Tensor, options: Sequence[Any], **more: Any) -> Problem:
-    p, eps, rho_x, rho_y, debias, backend, floor, weighted, formula, n, m = options
+    p, eps, rho_x, rho_y, debias, backend, floor, weighted, formula, n, m, verbose = options
     return Problem(
         x,
         y,
@@ -85,6 +86,7 @@ def _problem(x: Tensor, y: Tensor, a: Tensor, b: Tensor, options: Sequence[Any],
         weighted=weighted,
         p=p,
         sizes=Sizes(tuple(n), tuple(m)) if n else None,
+        verbose=verbose,
         **more,
     )
 
@@ -123,17 +125,18 @@ def _solve(
 
 
 def report(solved: Solved) -> Tensor:
-    """(B, 3) float64: status, n_iter, marginal_error."""
+    """(B, 4) float64: status, n_iter, marginal_error, pairs."""
     status = torch.where(solved.value.isfinite(), solved.status, int(Status.NOT_FINITE))
-    return torch.stack([status.double(), solved.n_iter.double(), solved.marginal_error.double()], -1)
+    told = (status, solved.n_iter, solved.marginal_error, solved.pairs)
+    return torch.stack([t.double() for t in told], -1)
 
 
 def warn_unless_converged(info: Tensor, tol: float) -> None:
-    """Warn once when an item of info, (B, 3): status, n_iter, marginal_error, did not converge."""
+    """Warn once when an item of info, as of `report`, did not converge."""
     bad = info[:, 0] != int(Status.CONVERGED)
     if bool(bad.any()):
         count = int(bad.sum())
-        status, _, error = info[bad][0].tolist()
+        status, _, error, _ = info[bad][0].tolist()
         which = f"{count} of {len(info)} problems, the first" if len(info) > 1 else "the problem"
         warnings.warn(
             f"not converged: {which} with marginal error {error:.2e} and tol {tol:.2e}; "
@@ -316,7 +319,7 @@ def _fake_potentials(x: Tensor, a: Tensor, b: Tensor, debias: bool) -> Four:
 def _fake_solve(x: Tensor, y: Tensor, a: Tensor, b: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     options = Options(*rest[4 : 4 + len(Options._fields)])
     items = _items(x, options)
-    info = x.new_empty(items, 3, dtype=torch.float64)
+    info = x.new_empty(items, 4, dtype=torch.float64)
     return x.new_empty(items), *_fake_potentials(x, a, b, options.debias), info
 
 

@@ -29,6 +29,8 @@ Reach = float | Sequence[float | None] | None
 # |x - y|^2 and 1 - <x, y> / (|x| |y|): both are half the squared distance of other points.
 NAMED_COSTS = ("sqeuclidean", "cosine")
 DEFAULT_BLUR = 0.05
+# As `backend`: "auto", and the fixed schedule of `SamplesLoss` on clusters of points where they are many.
+MULTISCALE = "multiscale"
 _MASS_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 _SHAPES = "(N, D) and (M, D), or (B, N, D) and (B, M, D), or two lists of (N, D) and (M, D)"
 
@@ -56,6 +58,7 @@ class Problem:
         floor: for cost 1 only, the cost is sqrt(max(|x - y|^2, floor)), flat below (GeomLoss has 1e-8).
         weighted: whether a or b was given by the user; weights that were made here need no check.
         sizes: of a ragged batch, laid out as `otcore.ragged` says; None for a regular one.
+        verbose: whether long solves report their progress on sys.stderr.
     """
 
     x: Tensor
@@ -76,6 +79,7 @@ class Problem:
     floor: float = 0.0
     weighted: bool = True
     sizes: Sizes | None = None
+    verbose: bool = False
 
     @property
     def counts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -102,6 +106,11 @@ class Problem:
             dataclasses.replace(self, x=x, y=y, a=a, b=b, init=i, sizes=None)
             for x, y, a, b, i in zip(*parts, init, strict=True)
         ]
+
+    @property
+    def multiscale(self) -> bool:
+        """Whether a fixed schedule may run on clusters of points."""
+        return self.backend == MULTISCALE
 
     @property
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -137,6 +146,7 @@ def make_problem(
     init: Potentials | None = None,
     backend: str = "auto",
     floor: float = 0.0,
+    verbose: bool = False,
 ) -> Problem:
     """Check shapes, dtypes, devices and options, and bring the clouds to batched form.
 
@@ -186,6 +196,7 @@ def make_problem(
         floor=floor,
         weighted=weighted,
         sizes=sizes,
+        verbose=bool(verbose),
     )
 
 

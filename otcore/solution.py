@@ -90,13 +90,14 @@ class Potentials(NamedTuple):
 
 
 class Solved(NamedTuple):
-    """What a loop returns: potentials, and (B,) each: status and n_iter int64, marginal_error float64."""
+    """What a loop returns: potentials, and (B,) each: status and n_iter int64, the rest float64."""
 
     value: Tensor
     potentials: Potentials
     status: Tensor
     n_iter: Tensor
     marginal_error: Tensor
+    pairs: Tensor
 
 
 class Form(NamedTuple):
@@ -127,10 +128,12 @@ class Solution:
         f_xx, g_yy: potentials of the self-terms; None when not debiased.
         status: a `Status`, or their (B,) integers. Its `text` says what to do.
         converged: whether the status is CONVERGED; a bool, or (B,).
-        n_iter: sweeps spent on x-y; an int, or (B,).
+        n_iter: sweeps spent on x-y, those on clusters of points included; an int, or (B,).
         marginal_error: sum_i a_i |r_i - 1| + sum_j b_j |c_j - 1|, where r and c are the marginals relative to
             a and b (the targets e^{-f/rho}, e^{-g/rho} replace 1 when unbalanced), relative to the mean mass;
             the largest of the transports solved.
+        pairs: pairs of points (or of clusters of them) whose exponential was computed, in all transports
+            solved; skipped pairs and those that expansions served are not among them. A float, or (B,).
         eps: the temperature, in units of the cost.
         backend: the name of the backend that ran.
     """
@@ -144,6 +147,7 @@ class Solution:
     converged: Any
     n_iter: Any
     marginal_error: Any
+    pairs: Any
     eps: float
     backend: str
     _problem: Problem = field(repr=False)
@@ -277,7 +281,7 @@ def make_solution(
     form: Form,
     plans: Sequence[Plan],
 ) -> Solution:
-    """Wrap what the operators return; `info` is (B, 3) float64: status, n_iter, marginal_error."""
+    """Wrap what the operators return; `info` is as of `otcore.operators.report`."""
 
     def shaped(*tensors: Tensor | None) -> Any:
         return None if tensors[0] is None else formed(tensors, form)  # type: ignore[arg-type]
@@ -286,7 +290,7 @@ def make_solution(
         return tensor.numpy() if form.numpy else tensor
 
     several = form.batched or form.ragged
-    status, n_iter, error = info[:, 0].long(), info[:, 1].long(), info[:, 2]
+    status, n_iter, error, pairs = info[:, 0].long(), info[:, 1].long(), info[:, 2], info[:, 3]
     own = [plan.potentials for plan in plans]
     return Solution(
         value=report(value.detach() if form.numpy else value) if several else shaped(value),
@@ -298,6 +302,7 @@ def make_solution(
         converged=report(status == Status.CONVERGED) if several else int(status) == Status.CONVERGED,
         n_iter=report(n_iter) if several else int(n_iter),
         marginal_error=report(error) if several else float(error),
+        pairs=report(pairs) if several else float(pairs),
         eps=problem.eps,
         backend=backend.name,
         _problem=problem,

@@ -67,6 +67,7 @@ def anneal(backend: Backend, problem: Problem) -> Solved:
             torch.cat([part.status for part in parts]),
             torch.cat([part.n_iter for part in parts]),
             torch.cat([part.marginal_error for part in parts]),
+            torch.cat([part.pairs for part in parts]),
         )
     cross, xx, yy = _pairs(problem)
     init = None if problem.init is None else problem.init.to(problem.x.dtype)
@@ -76,8 +77,11 @@ def anneal(backend: Backend, problem: Problem) -> Solved:
     main = _descend(backend, problem, cross, schedules, None if init is None else (init.f, init.g))
     value = _value(main, cross, problem.eps)
     f, g = gauged(main.f, main.g, problem.a, problem.b) if problem.balanced else (main.f, main.g)
+    n, m = problem.x.shape[1], problem.y.shape[1]
+    pairs = main.n_iter.double() * n * m
     if not problem.debias:
-        return Solved(value.to(f.dtype), Potentials(f, g, None, None), main.status, main.n_iter, main.error)
+        potentials = Potentials(f, g, None, None)
+        return Solved(value.to(f.dtype), potentials, main.status, main.n_iter, main.error, pairs)
     f_xx, g_yy = (None, None) if init is None else (init.f_xx, init.g_yy)
     self_x = _descend(backend, problem, xx, final, None if f_xx is None else (f_xx, f_xx))
     self_y = _descend(backend, problem, yy, final, None if g_yy is None else (g_yy, g_yy))
@@ -95,6 +99,7 @@ def anneal(backend: Backend, problem: Problem) -> Solved:
         torch.stack([d.status for d in descents]).amax(0),
         main.n_iter,
         torch.stack([d.error for d in descents]).amax(0),
+        pairs + self_x.n_iter.double() * n * n + self_y.n_iter.double() * m * m,
     )
 
 

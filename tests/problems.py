@@ -6,6 +6,7 @@ Costs are |x - y|^2 / 2 (p = 2) or |x - y| (p = 1); eps is a temperature in unit
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -270,3 +271,120 @@ def examples() -> list[Example]:
         gaussians_1d(rho=(INF, 1.0), masses=(1.2, 0.8)),
         gaussians_nd(),
     ]
+
+
+def _box(n: int, dimension: int, draw: torch.Generator) -> Tensor:
+    return torch.rand(n, dimension, generator=draw, dtype=torch.float64)
+
+
+def _direction(dimension: int, draw: torch.Generator) -> Tensor:
+    """Drawn with its sign, of length 1."""
+    raw = torch.randn(dimension, generator=draw, dtype=torch.float64)
+    return raw / raw.norm()
+
+
+def _cube(n: int, m: int, d: int, blur: float, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    return _box(n, d, draw), 0.7 * _box(m, d, draw) + 0.2
+
+
+def _outlier(n: int, m: int, d: int, blur: float, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    x, y = _cube(n, m, d, blur, draw)
+    x[n // 3] += 30.0 * _direction(d, draw)
+    return x, y
+
+
+def _line(n: int, m: int, d: int, blur: float, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Both clouds on one line across all coordinates."""
+    along = _direction(d, draw)
+    return _box(n, 1, draw) * along, (0.8 * _box(m, 1, draw) + 0.3) * along
+
+
+def _parallel(n: int, m: int, d: int, blur: float, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Both clouds on two parallel lines a fifth of the blur apart; in one dimension, on one."""
+    clouds = []
+    for size in (n, m):
+        z = _box(size, d, draw)
+        z[:, 1:] = 0.2 * blur * (z[:, 1:] > 0.5)
+        clouds.append(z)
+    return clouds[0], clouds[1]
+
+
+def _clusters(n: int, m: int, d: int, blur: float, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Two distant clusters, of which one has 80 % of x and the other 70 % of y: mass must cross."""
+    apart = _direction(d, draw)
+    clouds = []
+    for size, share in ((n, 0.8), (m, 0.3)):
+        here = torch.rand(size, 1, generator=draw, dtype=torch.float64) < share
+        clouds.append(
+            torch.where(here, 0.15, 0.1) * _box(size, d, draw) + torch.where(here, 0.0, 0.85) * apart
+        )
+    return clouds[0], clouds[1]
+
+
+def _duplicates(n: int, m: int, d: int, blur: float, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Twenty points or so at each place; half of the places of y are places of x."""
+    places = _box(n // 20, d, draw)
+    others = torch.cat([places[::2], _box(m // 40, d, draw)])
+    x, y = (z[torch.randint(len(z), (size,), generator=draw)] for z, size in ((places, n), (others, m)))
+    return x, y
+
+
+def _speck(n: int, m: int, d: int, blur: float, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """All of x within a thousandth of the blur."""
+    return 0.4 + 1e-3 * blur * _box(n, d, draw), _box(m, d, draw)
+
+
+def _specks(n: int, m: int, d: int, blur: float, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Both clouds within a thousandth of the blur, a few blurs from each other."""
+    x, y = _box(n, d, draw), _box(m, d, draw)
+    return 0.4 + 1e-3 * blur * x, 0.4 + 1e-3 * blur * y + 3.0 * blur * _direction(d, draw)
+
+
+def _apart(n: int, m: int, d: int, blur: float, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Ten to a thousand diameters from each other."""
+    x, y = _cube(n, m, d, blur, draw)
+    exponent = 1.0 + 2.0 * torch.rand((), generator=draw, dtype=torch.float64)
+    return x, y + 10.0**exponent * _direction(d, draw)
+
+
+def _lattice(n: int, m: int, d: int, blur: float, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Regular grids of one pitch: coordinates tie, and many points of y are points of x."""
+    side = math.ceil(max(n, m) ** (1.0 / d))
+    axes = torch.meshgrid(*[torch.arange(side, dtype=torch.float64)] * d, indexing="ij")
+    grid = torch.stack(axes, -1).reshape(-1, d) / side
+    x, y = (grid[torch.randperm(len(grid), generator=draw)[:size]] for size in (n, m))
+    return x, y + 2.0 / side
+
+
+def _halo(n: int, m: int, d: int, blur: float, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Nineteen points of twenty within 1e-3 of the centre, the others all over the cube."""
+    clouds = []
+    for size in (n, m):
+        inside = torch.rand(size, 1, generator=draw, dtype=torch.float64) < 0.95
+        z = _box(size, d, draw)
+        clouds.append(torch.where(inside, 0.5 + 1e-3 * (z - 0.5), z))
+    return clouds[0], clouds[1] + 0.05
+
+
+Arrangement = Callable[[int, int, int, float, torch.Generator], tuple[Tensor, Tensor]]
+# Clouds of n and m points in d dimensions, about 1 across but for what is far away on purpose, on which short
+# cuts between groups of points may go wrong.
+ARRANGEMENTS: dict[str, Arrangement] = {
+    "cube": _cube,
+    "outlier": _outlier,
+    "line": _line,
+    "parallel lines": _parallel,
+    "two clusters": _clusters,
+    "duplicates": _duplicates,
+    "speck and cube": _speck,
+    "two specks": _specks,
+    "far apart": _apart,
+    "lattice": _lattice,
+    "core and halo": _halo,
+}
+
+
+def uneven_weights(n: int, seed: int, *, mass: float = 1.0, orders: float = 12.0) -> Tensor:
+    """Weights that range over so many orders of magnitude, float64."""
+    raw = 10.0 ** (-orders * cloud(n, 1, seed).squeeze(-1))
+    return mass * raw / raw.sum()

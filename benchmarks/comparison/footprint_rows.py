@@ -9,7 +9,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .line import Check, Line, duration, size
@@ -95,14 +95,14 @@ def import_lines(_: Options) -> Iterator[Line]:
     )
 
 
-def _python(code: str, *arguments: str) -> str:
-    """Standard output of code in a fresh interpreter. RuntimeError with its last lines when it fails."""
+def _python(code: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """Last line that code prints in a fresh interpreter. RuntimeError with its last errors when it fails."""
     path = os.pathsep.join(filter(None, [str(BENCHMARKS), os.environ.get("PYTHONPATH", "")]))
     result = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, **(environment or {}), "PYTHONPATH": path},
         cwd=BENCHMARKS,
     )
     if result.returncode:

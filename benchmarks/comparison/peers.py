@@ -1,7 +1,8 @@
-"""The divergence of each library behind one signature: a call computes the value and its gradient in x.
+"""The divergence of each library behind one signature: a call computes the value and its gradient.
 
 `x`, `y` are (N, D) and (M, D) torch tensors with uniform weights; C = |x-y|^2/2 and eps = blur^2 everywhere.
-What a peer needs (copies, compilation) is prepared outside the returned call.
+The gradient is that in x, or with `both` that in x above that in y, (N + M, D). What a peer needs (copies,
+compilation) is prepared outside the returned call.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Step = Callable[[], tuple[Any, Any]]  # () -> (value, gradient in x), in the library's own array type
+Step = Callable[[], tuple[Any, Any]]  # () -> (value, gradient), in the library's own array type
 
 OTT_ITERATIONS = 20  # alternating: as many half-steps as GeomLoss takes on its schedule at scaling .7
 
@@ -21,6 +22,7 @@ NEEDS = {
     "otcore": ("otcore",),
     "geomloss tensorized": ("geomloss",),
     "geomloss online": ("geomloss", "pykeops"),
+    "geomloss multiscale": ("geomloss", "pykeops"),
     "ott-jax": ("jax", "ott"),
 }
 
@@ -31,25 +33,28 @@ def absent(name: str) -> str | None:
     return f"{', '.join(missing)} not installed" if missing else None
 
 
-def value_and_gradient(loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Step:
+def value_and_gradient(
+    loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, *, both: bool = False
+) -> Step:
     """Forward and backward of a torch loss."""
-    x = x.detach().clone().requires_grad_()
+    x, y = x.detach().clone().requires_grad_(), y.detach().clone().requires_grad_(both)
 
     def step() -> tuple[Tensor, Tensor]:
         value = loss(x, y)
-        (gradient,) = torch.autograd.grad(value, x)
-        return value.detach(), gradient
+        gradients = torch.autograd.grad(value, (x, y) if both else (x,))
+        return value.detach(), torch.cat(gradients) if both else gradients[0]
 
     return step
 
 
-def geomloss(x: Tensor, y: Tensor, *, backend: str, blur: float, scaling: float) -> Step:
+def geomloss(x: Tensor, y: Tensor, *, backend: str, blur: float, scaling: float, both: bool = False) -> Step:
     from geomloss import SamplesLoss
 
-    return value_and_gradient(SamplesLoss("sinkhorn", p=2, blur=blur, scaling=scaling, backend=backend), x, y)
+    loss = SamplesLoss("sinkhorn", p=2, blur=blur, scaling=scaling, backend=backend)
+    return value_and_gradient(loss, x, y, both=both)
 
 
-def ott(x: Tensor, y: Tensor, *, blur: float, iterations: int = OTT_ITERATIONS) -> Step:
+def ott(x: Tensor, y: Tensor, *, blur: float, iterations: int = OTT_ITERATIONS, both: bool = False) -> Step:
     """OTT-JAX's jitted sinkdiv: a fixed number of iterations, no stopping test, envelope gradient.
 
     OTT's cost is |x-y|^2 without the half, so its regularisation is 2 blur^2 and its value is halved.
@@ -68,7 +73,11 @@ def ott(x: Tensor, y: Tensor, *, blur: float, iterations: int = OTT_ITERATIONS) 
     def loss(points: Any, others: Any) -> Any:
         return sinkdiv(points, others, epsilon=2 * blur**2, solve_kwargs=solve)[0] / 2
 
-    compiled = jax.jit(jax.value_and_grad(loss))
+    def differentiated(points: Any, others: Any) -> tuple[Any, Any]:
+        value, gradients = jax.value_and_grad(loss, (0, 1) if both else (0,))(points, others)
+        return value, jnp.concatenate(gradients)
+
+    compiled = jax.jit(differentiated)
     points, others = jnp.asarray(x.numpy()), jnp.asarray(y.numpy())
 
     def step() -> tuple[Any, Any]:
@@ -77,25 +86,36 @@ def ott(x: Tensor, y: Tensor, *, blur: float, iterations: int = OTT_ITERATIONS) 
     return step
 
 
-def samples_loss(x: Tensor, y: Tensor, *, blur: float, scaling: float, backend: str = "auto") -> Step:
+def samples_loss(
+    x: Tensor, y: Tensor, *, blur: float, scaling: float, backend: str = "auto", both: bool = False
+) -> Step:
     """otcore's SamplesLoss: GeomLoss's schedule."""
     from otcore import SamplesLoss
 
-    return value_and_gradient(SamplesLoss("sinkhorn", p=2, blur=blur, scaling=scaling, backend=backend), x, y)
+    loss = SamplesLoss("sinkhorn", p=2, blur=blur, scaling=scaling, backend=backend)
+    return value_and_gradient(loss, x, y, both=both)
 
 
-def sinkhorn_divergence(x: Tensor, y: Tensor, *, blur: float, backend: str = "auto") -> Step:
-    """otcore's sinkhorn_divergence at its default tolerance: converged."""
+def sinkhorn_divergence(
+    x: Tensor, y: Tensor, *, blur: float, tol: float = 1e-2, backend: str = "auto", both: bool = False
+) -> Step:
+    """otcore's sinkhorn_divergence, converged to `tol`; the default is otcore's own."""
     from otcore import sinkhorn_divergence as divergence
 
-    return value_and_gradient(lambda u, v: divergence(u, v, blur=blur, backend=backend), x, y)
+    def loss(u: Tensor, v: Tensor) -> Tensor:
+        value: Tensor = divergence(u, v, blur=blur, tol=tol, backend=backend)
+        return value
+
+    return value_and_gradient(loss, x, y, both=both)
 
 
-def schedule_peer(name: str, x: Tensor, y: Tensor, *, blur: float, scaling: float) -> Step:
+def schedule_peer(
+    name: str, x: Tensor, y: Tensor, *, blur: float, scaling: float, both: bool = False
+) -> Step:
     """The peer `name` of NEEDS, set up for one problem."""
     if name == "ott-jax":
-        return ott(x, y, blur=blur)
-    return geomloss(x, y, backend=name.split()[1], blur=blur, scaling=scaling)
+        return ott(x, y, blur=blur, both=both)
+    return geomloss(x, y, backend=name.split()[1], blur=blur, scaling=scaling, both=both)
 
 
 def as_tensor(array: Any) -> Tensor:

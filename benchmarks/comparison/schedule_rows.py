@@ -22,7 +22,8 @@ NARROW = 2 / 3
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One problem, and how many times faster than each peer we have to be on it."""
+    """One problem, and how many times faster than each peer we have to be on it, forward and backward to x
+    or to both clouds."""
 
     name: str
     cloud: str
@@ -31,6 +32,7 @@ class Case:
     blur: float
     scaling: float
     bars: dict[str, float | None]
+    both: bool = False
 
     def points(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         x, y = pair(self.cloud, self.n, self.d)
@@ -90,7 +92,7 @@ def _contenders(case: Case, options: Options) -> dict[str, peers.Step]:
     """The peers chosen by --peers, by default those that have a bar here."""
     x, y = case.points(torch.float32)
     return {
-        name: peers.schedule_peer(name, x, y, blur=case.blur, scaling=case.scaling)
+        name: peers.schedule_peer(name, x, y, blur=case.blur, scaling=case.scaling, both=case.both)
         for name, bar in case.bars.items()
         if options.wants_peer(name, has_bar=bar is not None)
     }

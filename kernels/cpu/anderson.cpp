@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "dispatch.h"
+#include "pool.h"
 
 namespace otcore {
 namespace {
@@ -39,7 +40,7 @@ bool solve(std::vector<double>& a, std::vector<double>& b, int n) {
 Anderson::Anderson(std::vector<double> weights, int window)
     : weights_(std::move(weights)), window_(window), residuals_(window), images_(window), gram_(window * window) {}
 
-void Anderson::step(std::vector<double>& z, const std::vector<double>& image) {
+void Anderson::step(std::vector<double>& z, const std::vector<double>& image, int threads) {
   const long n = static_cast<long>(z.size());
   if (fresh_) {
     residual_.resize(n), image_.resize(n);
@@ -51,16 +52,24 @@ void Anderson::step(std::vector<double>& z, const std::vector<double>& image) {
   if (count_ < window_) count_++;
   std::vector<double>&dr = residuals_[newest_], &di = images_[newest_];
   dr.resize(n), di.resize(n);
-  for (long i = 0; i < n; i++) {
-    const double res = image[i] - z[i];
-    dr[i] = res - residual_[i], di[i] = image[i] - image_[i];
-    residual_[i] = res, image_[i] = image[i];
-  }
-  std::vector<const double*> held;
-  for (int h = 0; h < count_; h++) held.push_back(residuals_[h].data());
-  std::vector<double> row(count_), rhs(count_);
-  isa().dots(held.data(), count_, weights_.data(), dr.data(), n, row.data());
-  isa().dots(held.data(), count_, weights_.data(), residual_.data(), n, rhs.data());
+  // The products of the newest difference and of the residual with all differences, block by block.
+  std::vector<double> row(count_), rhs(count_), parts(2 * count_ * blocks_of(n));
+  each_block_of(n, threads, [&](long first, long last, long block) {
+    for (long i = first; i < last; i++) {
+      const double res = image[i] - z[i];
+      dr[i] = res - residual_[i], di[i] = image[i] - image_[i];
+      residual_[i] = res, image_[i] = image[i];
+    }
+    std::vector<const double*> held;
+    for (int h = 0; h < count_; h++) held.push_back(&residuals_[h][first]);
+    double* own = &parts[2 * count_ * block];
+    isa().dots(held.data(), count_, &weights_[first], &dr[first], last - first, own);
+    isa().dots(held.data(), count_, &weights_[first], &residual_[first], last - first, own + count_);
+  });
+  for (long block = 0; block < blocks_of(n); block++)
+    for (int h = 0; h < count_; h++) {
+      row[h] += parts[2 * count_ * block + h], rhs[h] += parts[2 * count_ * block + count_ + h];
+    }
   for (int h = 0; h < count_; h++) gram_[newest_ * window_ + h] = gram_[h * window_ + newest_] = row[h];
   double trace = 0;
   for (int h = 0; h < count_; h++) trace += gram_[h * window_ + h];
@@ -72,8 +81,11 @@ void Anderson::step(std::vector<double>& z, const std::vector<double>& image) {
     reset();
     return;
   }
-  for (int h = 0; h < count_; h++) held[h] = images_[h].data();
-  isa().combine(held.data(), count_, rhs.data(), n, z.data());
+  each_block_of(n, threads, [&](long first, long last, long) {
+    std::vector<const double*> held;
+    for (int h = 0; h < count_; h++) held.push_back(&images_[h][first]);
+    isa().combine(held.data(), count_, rhs.data(), last - first, &z[first]);
+  });
 }
 
 }  // namespace otcore

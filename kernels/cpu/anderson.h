@@ -9,7 +9,7 @@ class Anderson {
   Anderson(std::vector<double> weights, int window);
   void reset() { count_ = 0, fresh_ = true; }
   // Given z and image = G(z), replaces z by the accelerated next iterate.
-  void step(std::vector<double>& z, const std::vector<double>& image);
+  void step(std::vector<double>& z, const std::vector<double>& image, int threads);
 
  private:
   std::vector<double> weights_;

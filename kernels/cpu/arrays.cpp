@@ -10,10 +10,15 @@ namespace {
 constexpr int kLanes = Simd<double>::lanes;
 
 template <class T>
-void reduce_any(const T* parts, long count, long stride, long n, double unit, double* sums) {
-  for (long part = 0; part < count; part++)
-    for (long j = 0; j < n; j++) sums[j] += (double)parts[part * stride + j];
-  for (long j = 0; j < n; j++) sums[j] *= unit;
+void reduce_any(const T* parts, const bool* touched, long count, long stride, long tiles, double unit, double* sums) {
+  for (long t = 0; t < tiles; t++, sums += kTile) {
+    for (long part = 0; part < count; part++) {
+      if (!touched[part * stride + t]) continue;
+      const T* own = parts + (part * stride + t) * kTile;
+      for (int c = 0; c < kTile; c++) sums[c] += (double)own[c];
+    }
+    for (int c = 0; c < kTile; c++) sums[c] *= unit;
+  }
 }
 
 template <class T>
@@ -59,12 +64,12 @@ void scale(const double* points, long tiles, int d, double factor, const double*
   scale_any(points, tiles, d, factor, frame, u, exact, half, radius);
 }
 
-void reduce(const float* parts, long count, long stride, long n, double unit, double* sums) {
-  reduce_any(parts, count, stride, n, unit, sums);
+void reduce(const float* parts, const bool* touched, long count, long stride, long tiles, double unit, double* sums) {
+  reduce_any(parts, touched, count, stride, tiles, unit, sums);
 }
 
-void reduce(const double* parts, long count, long stride, long n, double unit, double* sums) {
-  reduce_any(parts, count, stride, n, unit, sums);
+void reduce(const double* parts, const bool* touched, long count, long stride, long tiles, double unit, double* sums) {
+  reduce_any(parts, touched, count, stride, tiles, unit, sums);
 }
 
 void log2_array(const double* in, long n, double* out) {

@@ -17,10 +17,11 @@ struct Keyed {
   long index;
 };
 
-// Median splits along the axis of largest spread, at multiples of the tile, so that tiles are compact.
+// Median splits along the axis of largest spread, at multiples of the tile and then within tiles, so that both are
+// compact.
 template <class T>
 void split(const T* x, int d, long* order, long n, Keyed<T>* scratch) {
-  if (n <= kTile) return;
+  if (n <= kFewest) return;
   int axis = 0;
   double widest = -1;
   for (int k = 0; k < d; k++) {
@@ -34,7 +35,7 @@ void split(const T* x, int d, long* order, long n, Keyed<T>* scratch) {
     if (spread > widest) widest = spread, axis = k;
   }
   for (long i = 0; i < n; i++) scratch[i] = {x[order[i] * d + axis], order[i]};
-  const long left = (n / kTile + 1) / 2 * kTile;
+  const long left = halves(n);
   std::nth_element(scratch, scratch + left, scratch + n, [](const Keyed<T>& u, const Keyed<T>& v) {
     return u.key < v.key || (u.key == v.key && u.index < v.index);
   });
@@ -67,6 +68,24 @@ Cloud::Cloud(const T* x, const T* a, long n, int d, bool sort, const double* ori
   if (origin) centre.assign(origin, origin + d);
   else take_mean();
   subtract_centre();
+  if (sort) plant();
+}
+
+void Cloud::plant() {
+  tree.clear(), node_lo.clear(), node_hi.clear();
+  tree.reserve(2 * tiles), node_lo.reserve(2 * tiles * d), node_hi.reserve(2 * tiles * d);
+  grow_tree(0, tiles);
+}
+
+Cloud Cloud::centred() const {
+  Cloud out = *this;
+  for (long t = 0; t < tiles; t++)
+    for (int k = 0; k < d; k++)
+      for (int r = 0; r < kTile; r++) out.points[(t * d + k) * kTile + r] += centre[k];
+  out.take_mean();
+  out.subtract_centre();
+  if (!tree.empty()) out.plant();
+  return out;
 }
 
 template Cloud::Cloud(const float*, const float*, long, int, bool, const double*);
@@ -141,6 +160,25 @@ void Cloud::subtract_centre() {
   extent = std::sqrt(furthest);
 }
 
+// The node of these tiles, which `split` made one after another, and those below it.
+long Cloud::grow_tree(long first, long last) {
+  const long own = static_cast<long>(tree.size());
+  tree.push_back({first, last, 0});
+  node_lo.resize((own + 1) * d), node_hi.resize((own + 1) * d);
+  if (last - first == 1) {
+    for (int k = 0; k < d; k++) node_lo[own * d + k] = lo[k * tiles + first], node_hi[own * d + k] = hi[k * tiles + first];
+    return own;
+  }
+  const long count = last == tiles ? n - first * kTile : (last - first) * kTile;
+  const long left = grow_tree(first, first + halves(count) / kTile), right = grow_tree(first + halves(count) / kTile, last);
+  tree[own].right = right;
+  for (int k = 0; k < d; k++) {
+    node_lo[own * d + k] = std::min(node_lo[left * d + k], node_lo[right * d + k]);
+    node_hi[own * d + k] = std::max(node_hi[left * d + k], node_hi[right * d + k]);
+  }
+  return own;
+}
+
 template <class T>
 std::vector<double> Cloud::place(const T* values) const {
   std::vector<double> out(n);
@@ -198,12 +236,17 @@ void Scaled<T>::scale(double k, int p, bool framed, const Scaled* twin) {
 }
 
 template <class T>
-void Scaled<T>::potential(const double* f, const double* linear, bool skip_massless) {
+void Scaled<T>::potential(const double* f, const double* linear, double constant, bool skip_massless) {
+  potential(f, linear, constant, skip_massless, 0, cloud_->tiles);
+}
+
+template <class T>
+void Scaled<T>::potential(const double* f, const double* linear, double constant, bool skip_massless, long from, long to) {
   const Cloud& c = *cloud_;
-  for (long t = 0; t < c.tiles; t++) {
+  for (long t = from; t < to; t++) {
     const long first = t * kTile, count = std::min<long>(kTile, c.n - first);
     double *h = &h_[first], top = -1e300, low = 1e300;
-    for (long r = 0; r < count; r++) h[r] = k_ * (linear ? f[first + r] - linear[first + r] : f[first + r]);
+    for (long r = 0; r < count; r++) h[r] = k_ * ((linear ? f[first + r] - linear[first + r] : f[first + r]) - constant);
     // Padding has no weight; at the level of a point it keeps the tile's range as it is.
     for (long r = count; r < kTile; r++) h[r] = skip_massless ? kAbsent : h[count - 1];
     for (long r = 0; skip_massless && r < count; r++)

@@ -9,6 +9,17 @@
 
 namespace otcore {
 
+// A node of the tree of median splits: tiles [first, last). Nodes stand in preorder: the left half follows its node.
+struct Node {
+  long first, last;
+  long right;  // the right half's place; 0 for a single tile
+};
+
+constexpr long kFewest = 4;  // points that are not ordered any further
+
+// How many of n points, in order, a split leaves in the first half: whole tiles where there are several.
+inline long halves(long n) { return n > kTile ? (n / kTile + 1) / 2 * kTile : (n + 1) / 2; }
+
 struct Cloud {
   long n = 0;
   long tiles = 0;
@@ -17,6 +28,8 @@ struct Cloud {
   std::vector<double> centre;   // [d] the weighted mean, or the given origin
   Aligned<double> points;       // [tiles][d][kTile] less the centre, in order; padding repeats a point
   std::vector<double> lo, hi;   // [d][tiles] bounding boxes
+  std::vector<Node> tree;       // of ordered clouds
+  std::vector<double> node_lo, node_hi;  // [nodes][d]
   std::vector<double> weights;  // [n] in order
   double mass = 0;
   double heaviest = 1; // the largest weight (1 where all are zero): kernels see weights in this unit
@@ -29,6 +42,9 @@ struct Cloud {
   // Coordinate k of the point in place i.
   double at(long i, int k) const { return points[(i / kTile * d + k) * kTile + i % kTile]; }
 
+  // The same points about their own centre.
+  Cloud centred() const;
+
   // in the caller's order -> in place order, and back
   template <class T>
   std::vector<double> place(const T* values) const;
@@ -39,6 +55,8 @@ struct Cloud {
   void gather(const T* x, const T* a);
   void take_mean();
   void subtract_centre();
+  void plant();
+  long grow_tree(long first, long last);
 };
 
 // One side of a term at one temperature.
@@ -49,9 +67,11 @@ class Scaled {
   // k: log2(e) / eps. Frames are the tiles' own when `framed`. Free when nothing changed, or when `twin`, of the same
   // cloud, was scaled so.
   void scale(double k, int p, bool framed, const Scaled* twin = nullptr);
-  // The potential in place order, less `linear` (null: nothing). `skip_massless` keeps points without weight out
-  // of sums altogether, where their logits would otherwise set the scale.
-  void potential(const double* f, const double* linear, bool skip_massless = false);
+  // The potential in place order, less `linear` (null: nothing) and `constant`. `skip_massless` keeps points without
+  // weight out of sums altogether, where their logits would otherwise set the scale.
+  void potential(const double* f, const double* linear, double constant = 0, bool skip_massless = false);
+  // The same for the tiles [first, last).
+  void potential(const double* f, const double* linear, double constant, bool skip_massless, long first, long last);
   const Side<T>& side() const { return side_; }
   bool framed() const { return framed_; }
 

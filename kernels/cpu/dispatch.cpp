@@ -35,4 +35,9 @@ const Isa& isa() {
   return *chosen;
 }
 
+bool plain() {
+  static const bool asked = std::getenv("OTCORE_PLAIN") != nullptr;
+  return asked;
+}
+
 }  // namespace otcore

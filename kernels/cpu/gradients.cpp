@@ -1,6 +1,7 @@
 #include "gradients.h"
 
 #include <cmath>
+#include <memory>
 
 namespace otcore {
 namespace {
@@ -42,7 +43,9 @@ void gradients(const Item<T>* items, const Slopes<T>* slopes, long count, int d,
     if (s.out_y) {
       std::fill(s.out_y, s.out_y + q.m * d, T(0));
       add_term(y, x, false, q.g, q.f, s.w_y, s.out_y, cost, eps, normalise, inner);
-      add_term(y, y, true, q.g_yy, q.g_yy, s.w_yy, s.out_y, cost, eps, normalise, inner);
+      const std::unique_ptr<Cloud> own = cost.p == 1 ? std::make_unique<Cloud>(y.centred()) : nullptr;
+      const Cloud& z = own ? *own : y;
+      add_term(z, z, true, q.g_yy, q.g_yy, s.w_yy, s.out_y, cost, eps, normalise, inner);
     }
   });
 }

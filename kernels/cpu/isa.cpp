@@ -12,8 +12,8 @@ extern const Isa table;
 const Isa table = {
     OTCORE_TEXT(OTCORE_ISA),
     8 * kVectorBytes,
-    {sweep, apply, grad, reduce, scale, radial},
-    {sweep, apply, grad, reduce, scale, radial},
+    {sweep, apply, grad, reduce, scale, radial, fit, collect, translate, evaluate},
+    {sweep, apply, grad, reduce, scale, radial, fit, collect, translate, evaluate},
     softmin,
     log2_array,
     dots,

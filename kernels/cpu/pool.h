@@ -15,4 +15,21 @@ void parallel_for(int threads, long chunks, const F& f) {
       threads, chunks, [](void* arg, long chunk) { (*static_cast<const F*>(arg))(chunk); }, const_cast<F*>(&f));
 }
 
+// f(first, last, block) for blocks of [0, n): sums added up block by block are the same for every number of threads.
+constexpr long kElements = 8192;
+
+inline long blocks_of(long n) { return (n + kElements - 1) / kElements; }
+
+template <class F>
+void each_block_of(long n, int threads, const F& f) {
+  if (n <= kElements) {
+    f(0L, n, 0L);
+    return;
+  }
+  parallel_for(threads, blocks_of(n), [&](long block) {
+    const long first = block * kElements, last = first + kElements;
+    f(first, last < n ? last : n, block);
+  });
+}
+
 }  // namespace otcore

@@ -3,6 +3,7 @@
 //   p = 2:  log2 e_ij = k f_i + k g_j - |u_i - v_j|^2 / 2,  u = sqrt(k) x
 //   p = 1:  log2 e_ij = k f_i + k g_j - |u_i - v_j|,        u = k x
 #pragma once
+#include "expansion.h"
 #include "radial.h"
 
 namespace otcore {
@@ -29,6 +30,10 @@ struct Side {
   const bool* unit;      // [tiles] whether every weight of the tile is 1
 };
 
+struct Tiles {
+  long first, last;  // [first, last)
+};
+
 template <class T>
 struct Pair {
   const Side<T>* x;
@@ -38,6 +43,11 @@ struct Pair {
   bool same;       // y is x: the plan is symmetric
   T floor;         // p = 1: squared scaled distances are raised to this (0: the true distance)
   double cutoff;   // tile pairs whose logits are all below -cutoff are skipped
+  // Which tiles of y the rows of each box of x need, in runs; null: all of them. For a symmetric sweep, those from
+  // the box's own on.
+  const Tiles* near;        // [near_from[boxes]]
+  const long* near_from;    // [boxes + 1]
+  const int* box_of;        // [x.tiles]
 };
 
 // How apply and grad read the values of y: few of them a point as [tiles][width][kTile], more of them as
@@ -49,16 +59,16 @@ constexpr int gather_stride(int width, int lanes) { return (width + lanes - 1) /
 // at the first of them.
 template <class T>
 struct Verbs {
-  // rows[i] = sum_j b_j e_ij, written; cols[j] += sum_i a_i e_ij over these rows only. When the pair is
-  // `same`, tiles above the diagonal are visited once and give both.
-  void (*sweep)(const Pair<T>&, long tile0, long tile1, double* rows, T* cols);
+  // rows[i] = sum_j b_j e_ij; cols[j] = sum_i a_i e_ij over these rows only, written for the tiles of y that are
+  // marked as touched. When the pair is `same`, tiles above the diagonal are visited once and give both.
+  void (*sweep)(const Pair<T>&, long tile0, long tile1, double* rows, T* cols, bool* touched);
   // rows[i] = sum_j b_j e_ij; out[i][k] = sum_j b_j e_ij v[j][k]. v as `gathers_narrow` says.
   void (*apply)(const Pair<T>&, long tile0, long tile1, const T* v, int width, double* rows, double* out);
   // rows[i] = sum_j b_j e_ij; out[i][k] = sum_j b_j e_ij d(logit)/du_k, at the scaled coordinates. v is y.u laid out
   // as `gathers_narrow` says.
   void (*grad)(const Pair<T>&, long tile0, long tile1, const T* v, double* rows, double* out);
-  // sums[j] = (sums[j] + the parts' [j]) * unit, for parts of `stride` numbers each
-  void (*reduce)(const T* parts, long count, long stride, long n, double unit, double* sums);
+  // sums[j] = (sums[j] + the parts' [j]) * unit, for parts [count][stride tiles] of which only the touched tiles count
+  void (*reduce)(const T* parts, const bool* touched, long count, long stride, long tiles, double unit, double* sums);
   // What a Side holds of points [tiles][d][kTile]: u, half and radius of factor * points, less the frames [d][tiles]
   // where there are some, and `exact` then.
   void (*scale)(const double* points, long tiles, int d, double factor, const double* frame, T* u, double* exact,
@@ -67,6 +77,16 @@ struct Verbs {
   // tiles that are apart or the same, each pair once for both its points. sums [tiles][kTile], force
   // [tiles][d][kTile].
   void (*radial)(const Radial<T>&, Block rows, Block columns, double* sums, double* force);
+  // Expansions between boxes (expansion.h). Of a box's potentials: slope, top and levels.
+  void (*fit)(const Boxed<T>&, long box);
+  // nodes [1 + width][kNodes]: the box's weights, and these times each of values [n][width], as if at the nodes.
+  void (*collect)(const Boxed<T>&, long box, Sums, const double* values, int width, T* nodes);
+  // local [1 + width][kNodes] += what the boxes of y listed, of which nodes [boxes][1 + width][kNodes] are given, add
+  // at the nodes of box `to` of x.
+  void (*translate)(const Boxed<T>& x, long to, const Boxed<T>& y, const long* from, long count, Sums, int width,
+                    const T* nodes, T* local);
+  // rows[i] += and out[i][k] += the values at the box's points. rows and out start at tile 0.
+  void (*evaluate)(const Boxed<T>&, long box, Sums, int width, const T* local, double* rows, double* out);
 };
 
 struct Isa {

@@ -4,20 +4,18 @@
 #include <cmath>
 #include <memory>
 
-#include "anderson.h"
+#include "descent.h"
 #include "pool.h"
+#include "solver.h"
 
 namespace otcore {
 namespace {
 
-constexpr int kWindow = 10;
-constexpr double kBetween = 0.01;   // marginal error at which annealing moves on
-constexpr long kBetweenSweeps = 60; // and the sweeps after which it does so anyway
-constexpr long kPatience = 60;      // sweeps without a tenth of progress after which acceleration rests
-constexpr long kRest = 10;          // for this many plain updates at first, twice as many every further time
-constexpr double kLargest = 300;    // exponent beyond which a marginal is so wrong that its size no longer matters
-
-using Vector = std::vector<double>;
+constexpr long kPointsForLevels = 4096;  // of both clouds, from which clusters of them pay
+constexpr double kRadius = 0.5;           // of clusters, in blurs
+constexpr double kFineRadius = 0.05;       // the same where nothing corrects what clusters get wrong
+constexpr double kLeaveLevel = 3e-3;      // marginal error at which the last level of clusters makes way for the points
+constexpr long kLevelSweeps = 200;        // and the sweeps after which it does so anyway
 
 // Half the diagonal of the bounding box of a cloud.
 template <class T>
@@ -45,6 +43,7 @@ template <class T>
 struct Problem {
   Clouds clouds;
   const Cloud *x, *y;
+  std::unique_ptr<Cloud> own_y;  // p = 1: y about its own centre, for its self-term
   std::unique_ptr<Term<T>> xy, xx, yy;
 
   template <class Given>
@@ -56,8 +55,11 @@ struct Problem {
     xy = std::make_unique<Term<T>>(*x, *y, s.cost, false, balanced);
     if (!s.debias) return;
     xx = std::make_unique<Term<T>>(*x, *x, s.cost, true, std::isinf(s.rho_x));
-    yy = std::make_unique<Term<T>>(*y, *y, s.cost, true, std::isinf(s.rho_y));
-    xx->share(*xy), yy->share(*xy);
+    if (s.cost.p == 1) own_y = std::make_unique<Cloud>(y->centred());
+    const Cloud& z = own_y ? *own_y : *y;
+    yy = std::make_unique<Term<T>>(z, z, s.cost, true, std::isinf(s.rho_y));
+    xx->share(*xy);
+    if (!own_y) yy->share(*xy);
   }
 
   // The diagonal of the joint bounding box; where centring is exact (p = 2), of the centred clouds.
@@ -76,203 +78,6 @@ struct Problem {
   }
 };
 
-double damping(double eps, double rho) { return std::isinf(rho) ? 1 : rho / (rho + eps); }
-
-double dot(const Vector& w, const Vector& v) {
-  double s = 0;
-  for (size_t i = 0; i < w.size(); i++) s += w[i] * v[i];
-  return s;
-}
-
-// log (<a, e^{-f/rho}> / m_a), in any range and without cancellation where rho is large; the potentials of points
-// without weight do not matter.
-double log_share_left(const Vector& w, double mass, const Vector& f, double rho) {
-  if (std::isinf(rho)) return 0;
-  double top = -INFINITY, low = INFINITY, s = 0;
-  for (size_t i = 0; i < w.size(); i++)
-    if (w[i] > 0) top = std::max(top, -f[i] / rho), low = std::min(low, -f[i] / rho);
-  const bool small = top < 1 && low > -1;
-  for (size_t i = 0; i < w.size(); i++)
-    if (w[i] > 0) s += w[i] / mass * (small ? std::expm1(-f[i] / rho) : std::exp(-f[i] / rho - top));
-  return small ? std::log1p(s) : top + std::log(s);
-}
-
-double side_error(const Vector& w, const Vector& sums, const Vector& f, double rho) {
-  const double most = std::exp(kLargest);
-  double s = 0;
-  for (size_t i = 0; i < w.size(); i++) {
-    const double target = std::isinf(rho) ? 1 : std::exp(std::min(-f[i] / rho, kLargest));
-    s += w[i] * std::abs(std::min(sums[i], most) - target);
-  }
-  return s;
-}
-
-// <a, f>, or rho (m_a - <a, e^{-f/rho}>)
-double side_value(const Vector& w, const Vector& f, double rho) {
-  if (std::isinf(rho)) return dot(w, f);
-  double s = 0;
-  for (size_t i = 0; i < w.size(); i++) s -= w[i] * std::expm1(-f[i] / rho);
-  return rho * s;
-}
-
-// An accelerated solve of one term.
-template <class T>
-class Solver {
- public:
-  Solver(Term<T>& term, double rho_x, double rho_y, const Settings& s)
-      : t_(term), s_(s), rho_x_(rho_x), rho_y_(rho_y), anderson_(weights(term), window(term)) {}
-
-  double error = INFINITY;
-  long n_iter = 0;
-  int status = kMaxIter;
-
-  void run(const Vector& temperatures, bool warm, int threads) {
-    threads_ = threads;
-    t_.temperature(temperatures[0]);
-    if (!warm) start();
-    for (size_t k = 0; k < temperatures.size(); k++) {
-      const bool last = k + 1 == temperatures.size();
-      if (!stay(temperatures[k], last)) return;
-      if (!last) extrapolate(temperatures, k);
-    }
-  }
-
-  double value() const {
-    const Vector &a = t_.x().weights, &b = t_.y().weights;
-    const double fx = side_value(a, t_.f, rho_x_);
-    const double gy = t_.same() ? fx : side_value(b, t_.g, rho_y_);
-    return fx + gy - t_.eps() * (dot(a, t_.r) - t_.x().mass * t_.y().mass);
-  }
-
-  // A balanced problem fixes f and g up to a constant: <a,f> = <b,g>.
-  void gauge() {
-    if (t_.same() || !std::isinf(rho_x_) || !std::isinf(rho_y_) || !(t_.x().mass > 0)) return;
-    const double shift = 0.5 * (dot(t_.x().weights, t_.f) - dot(t_.y().weights, t_.g)) / t_.x().mass;
-    for (double& v : t_.f) v -= shift;
-    for (double& v : t_.g) v += shift;
-  }
-
- private:
-  // As many steps as there are unknowns would fit them all, and then extrapolate wildly.
-  static int window(const Term<T>& t) {
-    return static_cast<int>(std::clamp<long>((t.x().n + t.y().n) / 3, 2, kWindow));
-  }
-
-  static Vector weights(const Term<T>& t) {
-    Vector w = t.x().weights;
-    if (!t.same()) w.insert(w.end(), t.y().weights.begin(), t.y().weights.end());
-    return w;
-  }
-
-  void sums() {
-    Term<T>* term = &t_;
-    Term<T>::sums(&term, 1, threads_);
-  }
-
-  // Both half-steps from potentials that are zero between the centred clouds.
-  void start() {
-    t_.zero();
-    sums();
-    const double eps = t_.eps();
-    for (size_t i = 0; i < t_.f.size(); i++) t_.f[i] = damping(eps, rho_x_) * (t_.f[i] - eps * t_.log_r[i]);
-    for (size_t j = 0; j < t_.g.size(); j++) t_.g[j] = damping(eps, rho_y_) * (t_.g[j] - eps * t_.log_c[j]);
-  }
-
-  double measure() const {
-    const double rows = side_error(t_.x().weights, t_.r, t_.f, rho_x_);
-    const double columns = t_.same() ? rows : side_error(t_.y().weights, t_.c, t_.g, rho_y_);
-    return (t_.skipped + rows + columns) * 2 / (t_.x().mass + t_.y().mass);
-  }
-
-  // Sweeps at one temperature, at most max_iter at the last; false when the whole solve is over. Plain updates
-  // always converge, accelerated ones nearly always: where they get no further, the best potentials so far are
-  // taken up again by plain ones for a while.
-  bool stay(double eps, bool last) {
-    t_.temperature(eps);
-    anderson_.reset();
-    double before = INFINITY, best = INFINITY, mark = INFINITY;
-    long since = 0, rest = 0, span = kRest;
-    Vector best_f, best_g;
-    for (long sweeps = 1;; sweeps++) {
-      sums();
-      n_iter++;
-      error = measure();
-      if (!std::isfinite(error) && std::isinf(best)) return status = kNotFinite, false;
-      if (last && error <= s_.tol) return status = kConverged, false;
-      if (error < best) best = error, best_f = t_.f, best_g = t_.g;
-      since = error < 0.9 * mark ? 0 : since + 1;
-      if (since == 0) mark = error;
-      if (s_.interrupted && s_.interrupted()) return status = kInterrupted, false;
-      const bool over = sweeps >= (last ? s_.max_iter : kBetweenSweeps);
-      if (!std::isfinite(error) || (error > best && over) || (rest == 0 && since >= kPatience)) {
-        t_.f = best_f, t_.g = best_g;
-        anderson_.reset();
-        before = INFINITY, since = 0, rest = span, span *= 2;
-        if (over && !last) return true;
-        if (!over) continue;
-        sums();
-        error = measure();
-      }
-      if (over && last) return false;
-      const bool leave = !last && (error < std::max(s_.tol, kBetween) || over);
-      update(rest > 0 || error > 2 * before);
-      if (leave) return true;
-      if (rest > 0 && --rest == 0) since = 0;
-      before = error;
-    }
-  }
-
-  // The averaged update, accelerated unless `plain`.
-  void update(bool plain) {
-    const double eps = t_.eps(), lx = damping(eps, rho_x_), ly = damping(eps, rho_y_);
-    Vector f(t_.f.size()), g(t_.g.size());
-    for (size_t i = 0; i < f.size(); i++) f[i] = 0.5 * ((1 + lx) * t_.f[i] - lx * eps * t_.log_r[i]);
-    for (size_t j = 0; j < g.size(); j++) g[j] = 0.5 * ((1 + ly) * t_.g[j] - ly * eps * t_.log_c[j]);
-    translate(f, g);
-    if (plain) {
-      anderson_.reset();
-      t_.f = f, t_.g = g;
-      return;
-    }
-    Vector z = t_.f, image = f;
-    z.insert(z.end(), t_.g.begin(), t_.g.end());
-    image.insert(image.end(), g.begin(), g.end());
-    anderson_.step(z, image);
-    std::copy_n(z.begin(), f.size(), t_.f.begin());
-    std::copy(z.begin() + static_cast<long>(f.size()), z.end(), t_.g.begin());
-  }
-
-  // Unbalanced: the best constant to move from g to f, in closed form.
-  void translate(Vector& f, Vector& g) const {
-    if (t_.same() || (std::isinf(rho_x_) && std::isinf(rho_y_))) return;
-    const double share = std::isinf(rho_x_) ? rho_y_ : std::isinf(rho_y_) ? rho_x_ : rho_x_ * rho_y_ / (rho_x_ + rho_y_);
-    const Cloud &x = t_.x(), &y = t_.y();
-    const double left = log_share_left(x.weights, x.mass, f, rho_x_), right = log_share_left(y.weights, y.mass, g, rho_y_);
-    const double shift = share * (std::log(x.mass / y.mass) + left - right);
-    if (!std::isfinite(shift)) return;
-    for (double& v : f) v += shift;
-    for (double& v : g) v -= shift;
-  }
-
-  // Linear in eps, from the two last temperatures to the next.
-  void extrapolate(const Vector& temperatures, size_t k) {
-    const Vector f = t_.f, g = t_.g;
-    if (k > 0) {
-      const double ahead = (temperatures[k + 1] - temperatures[k]) / (temperatures[k] - temperatures[k - 1]);
-      for (size_t i = 0; i < f.size(); i++) t_.f[i] += ahead * (f[i] - f_before_[i]);
-      for (size_t j = 0; j < g.size(); j++) t_.g[j] += ahead * (g[j] - g_before_[j]);
-    }
-    f_before_ = f, g_before_ = g;
-  }
-
-  Term<T>& t_;
-  const Settings& s_;
-  double rho_x_, rho_y_;
-  Anderson anderson_;
-  Vector f_before_, g_before_;
-  int threads_ = 1;
-};
-
 // Blurs from the diameter down, each `scaling` times the one before, then the final one. A diameter that overflows
 // makes no schedule; of a given one, lengths whose temperature does are left out.
 Vector annealing(double diameter, const Settings& s) {
@@ -282,6 +87,58 @@ Vector annealing(double diameter, const Settings& s) {
   for (double length = first; length > blur * 1.0000001; length *= s.scaling) out.push_back(std::pow(length, p));
   out.push_back(s.eps);
   return out;
+}
+
+struct Stage {
+  double eps, radius;  // clusters no wider than this; 0: points
+};
+
+// The temperatures, of large clouds on clusters that their blurs cannot tell apart, the last of them once more.
+std::vector<Stage> stages(const Vector& temperatures, bool large, int p) {
+  std::vector<Stage> out;
+  for (const double eps : temperatures) out.push_back({eps, large ? kRadius * std::pow(eps, 1.0 / p) : 0});
+  if (large) out.push_back({temperatures.back(), 0});
+  return out;
+}
+
+// A cold solve of x-y: annealing, coarse to fine. `fine` is the solver of the points themselves.
+template <class T>
+void descend(Solver<T>& fine, const Settings& s, const Vector& temperatures, int threads, double& pairs) {
+  Term<T>& points = fine.term();
+  const bool balanced = std::isinf(s.rho_x) && std::isinf(s.rho_y);
+  const bool large = !points.x().tree.empty() && points.x().n + points.y().n >= kPointsForLevels;
+  const std::vector<Stage> way = stages(temperatures, large, s.cost.p);
+  Descent<T> descent(points, s.cost, balanced);
+  std::unique_ptr<Solver<T>> level;  // of the clusters
+  double eps = 0;                    // the last temperature
+  for (size_t k = 0; k < way.size(); k++) {
+    const bool last = k + 1 == way.size(), settling = large && k + 2 == way.size();
+    if (descent.to(way[k].radius, damping(eps, s.rho_x), damping(eps, s.rho_y), threads)) {
+      if (level) fine.n_iter += level->n_iter;
+      level.reset();
+      if (&descent.term() != &points) level = std::make_unique<Solver<T>>(descent.term(), s.rho_x, s.rho_y, s, threads);
+    }
+    if (settling && !level) continue;  // the points have a stage of their own
+    Term<T>& t = descent.term();
+    Solver<T>& solver = level ? *level : fine;
+    if (eps == 0) solver.start(way[k].eps, last);
+    const double paired = t.pairs;
+    const bool go_on = settling ? solver.stay(way[k].eps, false, kLeaveLevel, kLevelSweeps) : solver.stay(way[k].eps, last);
+    if (level) pairs += t.pairs - paired;
+    if (!go_on) {
+      if (level) fine.status = level->status, fine.error = level->error, fine.n_iter += level->n_iter;
+      return;
+    }
+    // Linear in eps, from the two last temperatures to the next.
+    const Vector f = t.f, g = t.g;
+    if (eps > 0) {
+      const double ahead = (way[k + 1].eps - way[k].eps) / (way[k].eps - eps);
+      for (size_t i = 0; i < f.size(); i++) t.f[i] += ahead * (f[i] - descent.f_before[i]);
+      for (size_t j = 0; j < g.size(); j++) t.g[j] += ahead * (g[j] - descent.g_before[j]);
+    }
+    descent.f_before = f, descent.g_before = g;
+    eps = way[k].eps;
+  }
 }
 
 template <class T, class Given>
@@ -294,7 +151,7 @@ void solve_item(Item<Given>& item, int d, const Settings& s, int threads) {
   const Part parts[] = {{problem.xy.get(), s.rho_x, s.rho_y, item.f, item.g},
                         {problem.xx.get(), s.rho_x, s.rho_x, item.f_xx, nullptr},
                         {problem.yy.get(), s.rho_y, s.rho_y, item.g_yy, nullptr}};
-  item.value = item.marginal_error = 0, item.n_iter = 0, item.status = kConverged;
+  item.value = item.marginal_error = item.pairs = 0, item.n_iter = 0, item.status = kConverged;
   for (const Part& part : parts) {
     if (!part.term) continue;
     Term<T>& t = *part.term;
@@ -303,9 +160,16 @@ void solve_item(Item<Given>& item, int d, const Settings& s, int threads) {
       t.f = t.x().place(part.f);
       if (cross) t.g = t.y().place(part.g);
     }
-    Solver<T> solver(t, part.rho_x, part.rho_y, s);
-    const bool direct = s.warm || !cross;
-    solver.run(direct ? Vector{s.eps} : annealing(s.diameter < 0 ? problem.diameter(s.cost.p) : s.diameter, s), s.warm, threads);
+    Solver<T> solver(t, part.rho_x, part.rho_y, s, threads);
+    if (s.warm) {
+      solver.stay(s.eps, true);
+    } else if (cross) {
+      descend(solver, s, annealing(s.diameter < 0 ? problem.diameter(s.cost.p) : s.diameter, s), threads, item.pairs);
+    } else {
+      solver.start(s.eps, true);
+      solver.stay(s.eps, true);
+    }
+    item.pairs += t.pairs;
     item.value += (cross ? 1 : -0.5) * solver.value();
     solver.gauge();
     t.x().unplace(t.f.data(), part.f);
@@ -338,12 +202,25 @@ void mix(Vector& potential, const Vector& log_sums, double eps, double keep, dou
 template <class T, class Given>
 void follow_item(Item<Given>& item, int d, const Settings& s, int threads) {
   Problem<T> problem(item, d, s, threads);
-  Term<T>* terms[] = {problem.xy.get(), problem.xx.get(), problem.yy.get()};
+  Term<T>* const points[] = {problem.xy.get(), problem.xx.get(), problem.yy.get()};
+  Term<T>* terms[] = {points[0], points[1], points[2]};
   const double rho_x[] = {s.rho_x, s.rho_x, s.rho_y}, rho_y[] = {s.rho_y, s.rho_x, s.rho_y};
   const int count = s.debias ? 3 : 1;
-  // f <- keep f + (1 - keep) lam softmin(g), every potential from the old ones
+  const bool large = s.cluster && !problem.x->tree.empty() && problem.x->n + problem.y->n >= kPointsForLevels;
+  std::vector<Descent<T>> descents;
+  for (int q = 0; q < count; q++) descents.emplace_back(*points[q], s.cost, std::isinf(rho_x[q]) && std::isinf(rho_y[q]));
+  double before = s.schedule[0];
+  auto level = [&](double radius) {
+    for (int q = 0; q < count; q++) {
+      descents[q].to(radius, damping(before, rho_x[q]), damping(before, rho_y[q]), threads);
+      terms[q] = &descents[q].term();
+    }
+  };
+  // f <- keep f + (1 - keep) lam softmin(g), every potential from the old ones. What is wrong with one step, the next
+  // ones halve, so that one on clusters need not be right to the last bit.
   auto update = [&](double eps, double keep) {
-    for (int q = 0; q < count; q++) terms[q]->temperature(eps);
+    const bool last = eps == s.schedule.back();
+    for (int q = 0; q < count; q++) terms[q]->temperature(eps, last || !s.cluster ? -1 : kBitsBetween);
     Term<T>::sums(terms, count, threads);
     for (int q = 0; q < count; q++) {
       Term<T>& t = *terms[q];
@@ -357,9 +234,13 @@ void follow_item(Item<Given>& item, int d, const Settings& s, int threads) {
     if (count > 1) problem.x->unplace(terms[1]->f.data(), f_xx), problem.y->unplace(terms[2]->f.data(), g_yy);
   };
   item.status = kConverged;
-  update(s.schedule[0], 0);
+  if (large) level(kFineRadius * std::pow(before, 1.0 / s.cost.p));
+  update(before, 0);
   for (double eps : s.schedule) {
+    if (large) level(eps == s.schedule.back() ? 0 : kFineRadius * std::pow(eps, 1.0 / s.cost.p));
     update(eps, 0.5);
+    before = eps;
+    if (s.report) s.report({false, eps, terms[0]->x().n, terms[0]->y().n, 1, 0});
     if (s.interrupted && s.interrupted()) {
       item.status = kInterrupted;
       return;

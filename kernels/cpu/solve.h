@@ -3,10 +3,20 @@
 #include <algorithm>
 #include <vector>
 
+#include "dispatch.h"
 #include "pool.h"
 #include "term.h"
 
 namespace otcore {
+
+// Where a solve is, told at every sweep.
+struct Progress {
+  bool same;  // a self-term
+  double eps;
+  long n, m;  // points, or clusters of them
+  long sweep; // at this temperature
+  double error;
+};
 
 struct Settings {
   Cost cost;
@@ -19,8 +29,10 @@ struct Settings {
   long max_iter;          // sweeps at the final temperature
   bool warm;              // potentials hold the start
   std::vector<double> schedule;  // follow: the temperatures
+  bool cluster;           // follow: gather points into clusters where the temperature allows
   int threads;
   bool (*interrupted)();  // asked between sweeps by the calling thread; true stops the solve
+  void (*report)(const Progress&);  // null: nobody listens
 };
 
 enum Status { kConverged = 0, kMaxIter = 1, kNotFinite = 2, kInterrupted = 3 };
@@ -33,13 +45,14 @@ struct Item {
   double *f, *g, *f_xx, *g_yy;
   double *f_after, *g_after, *f_xx_after, *g_yy_after;  // follow
   double value, marginal_error;
+  double pairs;  // of points (or clusters) whose exponential was taken
   long n_iter;
   int status;
 };
 
 // Whether ordered points can make compact tiles: not in high dimension, nor where a few points would have to.
 inline bool worth_ordering(long points, int d) {
-  return points > 4 * kTile && (d <= 8 || (d <= 32 && points >= 4096));
+  return !plain() && points > 4 * kTile && (d <= 8 || (d <= 32 && points >= 4096));
 }
 
 // The clouds of one item for a single pass at one temperature: ordered only where tiles are worth it.

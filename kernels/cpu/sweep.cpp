@@ -82,10 +82,11 @@ void flush(T* lanes, double* rows) {
 }
 
 template <class T, int P, int D>
-void sweep_rows(const Pair<T>& pair, long tile0, long tile1, double* rows, T* cols) {
+void sweep_rows(const Pair<T>& pair, long tile0, long tile1, double* rows, T* cols, bool* touched) {
   constexpr int L = Simd<T>::lanes;
   const Side<T>&x = *pair.x, &y = *pair.y;
   double few[kTile], *bound = y.tiles <= kTile ? few : new double[y.tiles];
+  for (long j = 0; j < y.tiles; j++) touched[j] = false;
   alignas(64) T unused[kTile] = {};  // columns of a diagonal tile, which its rows already hold
   for (long i = tile0; i < tile1; i++) {
     alignas(64) T lanes[kTile * L] = {};
@@ -97,6 +98,11 @@ void sweep_rows(const Pair<T>& pair, long tile0, long tile1, double* rows, T* co
       const T *v = y.u + j * y.d * kTile, *wy = y.weight + j * kTile;
       T* col = pair.same && i == j ? unused : cols + j * kTile;
       const bool unit = x.unit[i] && y.unit[j];
+      for (long t = j; t < j + count; t++) {
+        if (touched[t] || (pair.same && i == t)) continue;
+        touched[t] = true;
+        for (int c = 0; c < kTile; c++) cols[t * kTile + c] = 0;
+      }
       if (unit) add_run<T, P, D, true>(pair, u, v, off, count, wx, wy, lanes, col);
       else add_run<T, P, D, false>(pair, u, v, off, count, wx, wy, lanes, col);
       if ((since += count) >= kFlush) flush(lanes, row), since = 0;
@@ -107,27 +113,27 @@ void sweep_rows(const Pair<T>& pair, long tile0, long tile1, double* rows, T* co
 }
 
 template <class T>
-void sweep_any(const Pair<T>& pair, long tile0, long tile1, double* rows, T* cols) {
+void sweep_any(const Pair<T>& pair, long tile0, long tile1, double* rows, T* cols, bool* touched) {
   if (pair.p == 1) {
-    sweep_rows<T, 1, 0>(pair, tile0, tile1, rows, cols);
+    sweep_rows<T, 1, 0>(pair, tile0, tile1, rows, cols, touched);
     return;
   }
   switch (pair.x->d) {
-    case 1: sweep_rows<T, 2, 1>(pair, tile0, tile1, rows, cols); break;
-    case 2: sweep_rows<T, 2, 2>(pair, tile0, tile1, rows, cols); break;
-    case 3: sweep_rows<T, 2, 3>(pair, tile0, tile1, rows, cols); break;
-    default: sweep_rows<T, 2, 0>(pair, tile0, tile1, rows, cols);
+    case 1: sweep_rows<T, 2, 1>(pair, tile0, tile1, rows, cols, touched); break;
+    case 2: sweep_rows<T, 2, 2>(pair, tile0, tile1, rows, cols, touched); break;
+    case 3: sweep_rows<T, 2, 3>(pair, tile0, tile1, rows, cols, touched); break;
+    default: sweep_rows<T, 2, 0>(pair, tile0, tile1, rows, cols, touched);
   }
 }
 
 }  // namespace
 
-void sweep(const Pair<float>& pair, long tile0, long tile1, double* rows, float* cols) {
-  sweep_any(pair, tile0, tile1, rows, cols);
+void sweep(const Pair<float>& pair, long tile0, long tile1, double* rows, float* cols, bool* touched) {
+  sweep_any(pair, tile0, tile1, rows, cols, touched);
 }
 
-void sweep(const Pair<double>& pair, long tile0, long tile1, double* rows, double* cols) {
-  sweep_any(pair, tile0, tile1, rows, cols);
+void sweep(const Pair<double>& pair, long tile0, long tile1, double* rows, double* cols, bool* touched) {
+  sweep_any(pair, tile0, tile1, rows, cols, touched);
 }
 
 }  // namespace OTCORE_ISA

@@ -12,9 +12,16 @@ namespace {
 constexpr double kLog2e = 1.4426950408889634074;
 constexpr double kLn2 = 0.69314718055994530942;
 constexpr double kSerial = 1.5e6;  // multiply-adds (some 50 us) below which waking threads costs more than it saves
+constexpr int kExponential = 12;  // multiply-adds that cost as much as an exponential
 constexpr int kFramedDimension = 8;
 constexpr double kHarmless = 2e4;  // range of the logits whose rounding in float32 is about 1e-3 of a bit
 constexpr long kFewPoints = 2000;  // clouds ordered by one thread
+constexpr long kBlock = 64;        // tiles prepared by one task
+constexpr double kSmall = 16, kSmallUnbalanced = 40;  // -log2 of the least sums that are not computed again
+template <class T>
+constexpr double kExpansionBits = sizeof(T) == 4 ? 24 : 40;  // certain; errors are a good deal smaller
+template <class T>
+constexpr double kPrecision = sizeof(T) == 4 ? 24 : 52;  // bits of a sum that skipping leaves right
 
 }  // namespace
 
@@ -67,15 +74,21 @@ static std::vector<double> along(const Cloud& x, const std::vector<double>& delt
   return out;
 }
 
+// A row's sum loses at most 2^-cutoff of the mass to skipped tiles. At the optimum, where balanced sums are 1, that is
+// under the rounding of T; far from it sums as small as 2^-kSmall still keep 12 bits, and smaller ones are redone.
+// Unbalanced sums may be small for good reason.
 template <class T>
 Term<T>::Term(const Cloud& x, const Cloud& y, Cost cost, bool same, bool balanced)
-    : x_(&x), y_(&y), cost_(cost), same_(same), sx_(x), sy_(y) {
-  // A row's sum loses at most 2^-cutoff of the mass to skipped tiles; one below `least` is redone, so that the
-  // loss stays under the rounding of T. Unbalanced sums may be small for good reason.
-  const double precision = sizeof(T) == 4 ? 24 : 40;
-  cutoff_ = precision + (balanced ? 16 : 40);
-  least_ = std::exp2(precision - cutoff_);
-  skipped = std::exp2(-cutoff_) * x.mass * y.mass * 2;
+    : x_(&x),
+      y_(&y),
+      cost_(cost),
+      same_(same),
+      cutoff_(kPrecision<T> + (balanced ? 4 : kSmallUnbalanced)),
+      least_(std::exp2(-(balanced ? kSmall : kSmallUnbalanced))),
+      skipped_(std::exp2(-cutoff_) * x.mass * y.mass * 2),
+      sx_(x),
+      sy_(y),
+      field_(x, y, cost.p, same, cutoff_) {
   f.assign(x.n, 0);
   if (!same) g.assign(y.n, 0);
   if (cost.p != 2 || same) return;
@@ -89,7 +102,7 @@ Term<T>::Term(const Cloud& x, const Cloud& y, Cost cost, bool same, bool balance
 
 template <class T>
 double Term<T>::work() const {
-  return static_cast<double>(x_->n) * static_cast<double>(y_->n) * (x_->d + 12) * (same_ ? 0.5 : 1);
+  return static_cast<double>(x_->n) * static_cast<double>(y_->n) * (x_->d + kExponential) * (same_ ? 0.5 : 1);
 }
 
 template <class T>
@@ -99,10 +112,24 @@ void Term<T>::zero() {
 }
 
 template <class T>
+void Term<T>::temperature(double eps, double bits) {
+  if (bits < 0) bits = kExpansionBits<T>;
+  if (eps == eps_ && bits == bits_) return;
+  eps_ = eps, bits_ = bits;
+  const double k = kLog2e / eps;
+  field_.choose(cost_.p == 2 ? std::sqrt(k) : k, wants_tiles<T>(*x_, *y_, cost_, eps), bits);
+}
+
+template <class T>
 Pair<T> Term<T>::pair() const {
   const double k = kLog2e / eps_;
   const Side<T>& x = sx_.side();
-  return {&x, same_ ? &x : &sy_.side(), cost_.p, sx_.framed(), same_, static_cast<T>(cost_.floor * k * k), cutoff_};
+  Pair<T> pair{};
+  pair.x = &x, pair.y = same_ ? &x : &sy_.side();
+  pair.p = cost_.p, pair.framed = sx_.framed(), pair.same = same_;
+  pair.floor = static_cast<T>(cost_.floor * k * k), pair.cutoff = cutoff_;
+  field_.attach(pair);
+  return pair;
 }
 
 // Fixed by the size alone, so that every number of threads adds in the same order.
@@ -118,6 +145,13 @@ long Term<T>::first_tile(long chunk) const {
   return x_->tiles - std::lround(static_cast<double>(x_->tiles) * left * std::sqrt(left));
 }
 
+// A constant that f and g hold with opposite signs adds nothing, and would be rounded away with what it hides.
+template <class T>
+double Term<T>::common() const {
+  if (same_) return 0;
+  return 0.5 * (f[0] - (linear_x_.empty() ? 0 : linear_x_[0]) - g[0] + (linear_y_.empty() ? 0 : linear_y_[0]));
+}
+
 // One side as the kernels read it, at the current temperature and potential.
 template <class T>
 void Term<T>::prepare(bool transpose, bool alone) {
@@ -125,32 +159,35 @@ void Term<T>::prepare(bool transpose, bool alone) {
   const std::vector<double>& linear = transpose ? linear_y_ : linear_x_;
   Scaled<T>& side = transpose ? sy_ : sx_;
   side.scale(kLog2e / eps_, cost_.p, framed, alone ? twin_ : nullptr);
-  side.potential((transpose ? g : f).data(), linear.empty() ? nullptr : linear.data());
+  side.potential((transpose ? g : f).data(), linear.empty() ? nullptr : linear.data(), transpose ? -common() : common());
 }
 
 template <class T>
 void Term<T>::sweep_chunk(long chunk) {
   const long columns = y_->tiles * kTile, first = first_tile(chunk), last = first_tile(chunk + 1);
-  T* cols = &partial_[chunk * columns];
-  std::fill(cols, cols + columns, T(0));
-  verbs(T()).sweep(pair(), first, last, r.data() + first * kTile, cols);
+  verbs(T()).sweep(pair(), first, last, r.data() + first * kTile, &partial_[chunk * columns], &touched_[chunk * y_->tiles]);
 }
 
-// Adds what the chunks of rows gave the sums [first, last), and takes logarithms.
+// Adds what the chunks of rows gave the sums [first, last) of whole tiles, and takes logarithms.
 template <class T>
 void Term<T>::finish(bool transpose, long first, long last) {
   std::vector<double>&sums = transpose ? c : r, &logs = transpose ? log_c : log_r;
-  if (transpose) std::fill(&sums[first], &sums[last - 1] + 1, 0.0);
+  const long tile = first / kTile, tiles = (last - first + kTile - 1) / kTile;
+  if (transpose && field_.plan() != Field<T>::Plan::expansions) std::fill(&sums[first], &sums[first] + tiles * kTile, 0.0);
   const double unit = transpose ? x_->heaviest : y_->heaviest;
   const long parts = transpose || same_ ? chunks() : 0;
-  verbs(T()).reduce(partial_.data() + first, parts, y_->tiles * kTile, last - first, unit, &sums[first]);
+  verbs(T()).reduce(partial_.data() + first, touched_.get() + tile, parts, y_->tiles, tiles, unit, &sums[first]);
+  field_.note(transpose, tile, tile + tiles, &sums[first]);
   isa().log2(&sums[first], last - first, &logs[first]);
   for (long j = first; j < last; j++) logs[j] *= kLn2;
 }
 
 template <class T>
 void Term<T>::make_room() {
-  partial_.resize(chunks() * y_->tiles * kTile);
+  if (partial_.empty()) {
+    partial_.resize(chunks() * y_->tiles * kTile);
+    touched_.reset(new bool[chunks() * y_->tiles]);
+  }
   r.resize(x_->tiles * kTile), log_r.resize(x_->n);
   if (!same_) c.resize(y_->tiles * kTile), log_c.resize(y_->n);
 }
@@ -163,14 +200,22 @@ void Term<T>::sums(Term* const* terms, int count, int threads) {
     long first, last;
   };
   double work = 0;
-  for (int q = 0; q < count; q++) terms[q]->make_room(), work += terms[q]->work();
+  Term* plain[3];
+  int plains = 0;
+  for (int q = 0; q < count; q++) {
+    Term& t = *terms[q];
+    t.make_room();
+    if (t.field_.plan() == Field<T>::Plan::all) plain[plains++] = &t, work += t.work();
+    else t.sums_found(threads);
+  }
+  for (int q = 0; q < plains; q++) plain[q]->pairs += plain[q]->work() / (plain[q]->x_->d + kExponential);
   if (threads == 1 || work < kSerial) {
-    for (int q = 0; q < count; q++) terms[q]->sums_alone();
+    for (int q = 0; q < plains; q++) plain[q]->sums_alone();
     return;
   }
   std::vector<Task> sides, chunks, parts;
-  for (int q = 0; q < count; q++) {
-    Term& t = *terms[q];
+  for (int q = 0; q < plains; q++) {
+    Term& t = *plain[q];
     for (long chunk = 0; chunk < t.chunks(); chunk++) chunks.push_back({&t, false, chunk, 0});
     for (int transpose = 0; transpose < t.sides(); transpose++) {
       sides.push_back({&t, transpose != 0, 0, 0});
@@ -185,6 +230,50 @@ void Term<T>::sums(Term* const* terms, int count, int threads) {
   for (const Task& side : sides) side.term->repair(side.transpose, threads);
 }
 
+// The same where tiles are found by trees or left to expansions: one term by all threads.
+template <class T>
+void Term<T>::sums_found(int threads) {
+  prepare_found(same_, threads);
+  pairs += field_.near_pairs(), far_pairs += field_.far_pairs();
+  const bool expand = field_.plan() == Field<T>::Plan::expansions;
+  if (expand) field_.collect(same_, Sums::weights, nullptr, 0, threads);
+  const long translations = field_.translations();
+  parallel_for(threads, chunks() + translations, [&](long i) {
+    if (i < chunks()) sweep_chunk(i);
+    else field_.translate(i - chunks());
+  });
+  if (expand) {
+    field_.evaluate(false, r.data(), nullptr, threads);
+    if (!same_) std::fill(c.begin(), c.end(), 0.0), field_.evaluate(true, c.data(), nullptr, threads);
+  }
+  for (int transpose = 0; transpose < sides(); transpose++) {
+    const long n = transpose ? y_->n : x_->n;
+    parallel_for(threads, (n + kPart - 1) / kPart, [&](long i) { finish(transpose != 0, i * kPart, std::min(n, (i + 1) * kPart)); });
+    repair(transpose != 0, threads);
+  }
+}
+
+// One side as the kernels read it, by all threads.
+template <class T>
+void Term<T>::prepare_parts(bool transpose, int threads) {
+  const std::vector<double>&linear = transpose ? linear_y_ : linear_x_, &potential = transpose ? g : f;
+  const Cloud& cloud = transpose ? *y_ : *x_;
+  Scaled<T>& side = transpose ? sy_ : sx_;
+  const double constant = transpose ? -common() : common();
+  side.scale(kLog2e / eps_, cost_.p, cost_.p == 2 && frames_pay<T>(*x_, *y_, cost_, eps_));
+  parallel_for(threads, (cloud.tiles + kBlock - 1) / kBlock, [&](long h) {
+    const long last = std::min(cloud.tiles, (h + 1) * kBlock);
+    side.potential(potential.data(), linear.empty() ? nullptr : linear.data(), constant, false, h * kBlock, last);
+  });
+}
+
+// Both sides, and which tiles and boxes of y those of x need.
+template <class T>
+void Term<T>::prepare_found(bool upper, int threads) {
+  for (int transpose = 0; transpose < sides(); transpose++) prepare_parts(transpose != 0, threads);
+  if (field_.plan() != Field<T>::Plan::all) field_.search(sx_.side(), same_ ? sx_.side() : sy_.side(), upper, threads);
+}
+
 // The same, in the same order of additions, on the calling thread.
 template <class T>
 void Term<T>::sums_alone() {
@@ -197,14 +286,15 @@ void Term<T>::sums_alone() {
 }
 
 template <class T>
-std::vector<long> Term<T>::out_of_range(const std::vector<double>& sums) const {
+std::vector<long> Term<T>::out_of_range(bool transpose, const std::vector<double>& sums) const {
   const double most = sizeof(T) == 4 ? 0x1p80 : 0x1p800;
   std::vector<long> bad;
-  bool any = false;
+  const bool expanded = field_.plan() == Field<T>::Plan::expansions;
+  bool any = expanded;
   for (const double sum : sums) any |= !(sum >= least_ && sum <= most);
   if (!any) return bad;
-  for (size_t i = 0; i < sums.size(); i++)
-    if (!(sums[i] >= least_ && sums[i] <= most)) bad.push_back(static_cast<long>(i));
+  for (long i = 0; i < static_cast<long>(sums.size()); i++)
+    if (!(sums[i] >= least_ && sums[i] <= most) || (expanded && field_.doubtful(transpose, i, sums[i]))) bad.push_back(i);
   return bad;
 }
 
@@ -234,7 +324,7 @@ template <class T>
 void Term<T>::repair(bool transpose, int threads) {
   std::vector<double>&sums = transpose ? c : r, &logs = transpose ? log_c : log_r;
   sums.resize(transpose ? y_->n : x_->n);
-  const std::vector<long> bad = out_of_range(sums);
+  const std::vector<long> bad = out_of_range(transpose, sums);
   if (bad.empty()) return;
   const std::vector<double> target = softmin_at(bad, transpose, threads);
   const std::vector<double>& own = transpose ? g : f;
@@ -254,7 +344,7 @@ void Term<T>::log_sums_at(const double* points, long count, bool transpose, int 
   const double k = kLog2e / eps_;
   Scaled<double> scaled(other);
   scaled.scale(k, cost_.p, false);
-  scaled.potential(potential.data(), linear.empty() ? nullptr : linear.data(), true);
+  scaled.potential(potential.data(), linear.empty() ? nullptr : linear.data(), 0, true);
   const Pair<double> pair{nullptr, &scaled.side(), cost_.p, false, false, cost_.floor * k * k, 0};
   const double factor = cost_.p == 2 ? std::sqrt(k) : k;
   constexpr long kRowsPerTask = 16;
@@ -283,8 +373,7 @@ Aligned<T> Term<T>::pack(long tiles, int width, F&& value) {
 template <class T>
 void Term<T>::grad_pass(int threads, std::vector<double>& out) {
   const long tiles = x_->tiles, blocks = std::min<long>(tiles, 256);
-  prepare(false);
-  if (!same_) prepare(true);
+  prepare_found(false, 2 * work() < kSerial ? 1 : threads);
   const Side<T>& other = *pair().y;
   const int d = x_->d;
   Aligned<T> packed;
@@ -299,6 +388,7 @@ void Term<T>::grad_pass(int threads, std::vector<double>& out) {
     const long first = tiles * h / blocks, last = tiles * (h + 1) / blocks;
     verbs(T()).grad(pair(), first, last, values, r.data() + first * kTile, out.data() + first * kTile * d);
   });
+  add_expansions(Sums::gradient, nullptr, d, threads, out);
   in_unit_mass(out, x_->d);
 }
 
@@ -306,7 +396,7 @@ template <class T>
 void Term<T>::grad(bool normalise, int threads, std::vector<double>& out) {
   grad_pass(threads, out);
   if (normalise) {
-    const std::vector<long> bad = out_of_range(r);
+    const std::vector<long> bad = out_of_range(false, r);
     if (!bad.empty()) {
       const std::vector<double> target = softmin_at(bad, false, threads);
       for (size_t q = 0; q < bad.size(); q++)
@@ -339,8 +429,7 @@ void Term<T>::apply(const double* v, int width, int threads, std::vector<double>
   } else {
     packed = pack(other.tiles, width, value);
   }
-  prepare(false);
-  if (!same_) prepare(true);
+  prepare_found(false, 2 * work() < kSerial ? 1 : threads);
   r.resize(tiles * kTile);
   out.resize(tiles * kTile * width);
   parallel_for(2 * work() < kSerial ? 1 : threads, blocks, [&](long h) {
@@ -348,7 +437,17 @@ void Term<T>::apply(const double* v, int width, int threads, std::vector<double>
     verbs(T()).apply(pair(), first, last, packed.data(), width, r.data() + first * kTile,
                      out.data() + first * kTile * width);
   });
+  add_expansions(Sums::values, v, width, threads, out);
   in_unit_mass(out, width);
+}
+
+// The part of rows and values that expansions serve, where they do.
+template <class T>
+void Term<T>::add_expansions(Sums kind, const double* values, int width, int threads, std::vector<double>& out) {
+  if (field_.plan() != Field<T>::Plan::expansions) return;
+  field_.collect(true, kind, values, width, threads);
+  parallel_for(threads, field_.translations(), [&](long i) { field_.translate(i); });
+  field_.evaluate(false, r.data(), out.data(), threads);
 }
 
 // Row sums as the kernels left them, padding dropped, in the caller's unit of mass.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cloud.h"
+#include "field.h"
 
 namespace otcore {
 
@@ -37,8 +38,10 @@ class Term {
   std::vector<double> f, g;
   // After sums(): natural logarithms of the row and column sums, and the sums.
   std::vector<double> log_r, log_c, r, c;
-  // The largest share of mass that skipped tiles may have cost, as a marginal error.
-  double skipped = 0;
+  // The most that skipped tiles and expansions may have cost, as a marginal error.
+  double skipped() const { return skipped_ + field_.error(); }
+  // Pairs of points that sums() has visited so far, and those that it left to expansions.
+  double pairs = 0, far_pairs = 0;
 
   const Cloud& x() const { return *x_; }
   const Cloud& y() const { return *y_; }
@@ -50,7 +53,8 @@ class Term {
 
   // Potentials that are zero once the clouds are centred.
   void zero();
-  void temperature(double eps) { eps_ = eps; }
+  // `bits`: how right sums have to be where expansions serve them (negative: as right as is usual for T).
+  void temperature(double eps, double bits = -1);
   // Row and column sums at (f, g) and the current temperature. Several terms share one parallel region.
   static void sums(Term* const* terms, int count, int threads);
 
@@ -71,14 +75,19 @@ class Term {
   int sides() const { return same_ ? 1 : 2; }
   void make_room();
   void sums_alone();
+  void sums_found(int threads);
+  void prepare_parts(bool transpose, int threads);
+  void prepare_found(bool upper, int threads);
+  void add_expansions(Sums kind, const double* values, int width, int threads, std::vector<double>& out);
   Pair<T> pair() const;
   long chunks() const;
   long first_tile(long chunk) const;
+  double common() const;
   void prepare(bool transpose, bool alone = false);
   void sweep_chunk(long chunk);
   void finish(bool transpose, long first, long last);
   void repair(bool transpose, int threads);
-  std::vector<long> out_of_range(const std::vector<double>& sums) const;
+  std::vector<long> out_of_range(bool transpose, const std::vector<double>& sums) const;
   std::vector<double> softmin_at(const std::vector<long>& places, bool transpose, int threads) const;
   template <class F>
   static Aligned<T> pack(long tiles, int width, F&& value);
@@ -88,12 +97,14 @@ class Term {
   const Cloud *x_, *y_;
   Cost cost_;
   bool same_;
-  double cutoff_, least_;  // tile pairs below 2^-cutoff are skipped; sums below `least` are recomputed
-  double eps_ = 0;
+  double cutoff_, least_, skipped_;  // tile pairs below 2^-cutoff are skipped; sums below `least` are recomputed
+  double eps_ = 0, bits_ = 0;
   Scaled<T> sx_, sy_;
   const Scaled<T>* twin_ = nullptr;
   std::vector<double> linear_x_, linear_y_;  // C = |x - y|^2 / 2 for centred points, plus these
   Aligned<T> partial_;                       // column sums of each chunk of rows
+  std::unique_ptr<bool[]> touched_;          // [chunks][y.tiles] where those are written
+  Field<T> field_;
 };
 
 }  // namespace otcore

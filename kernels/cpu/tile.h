@@ -34,21 +34,21 @@ struct OffsetStorage {
   alignas(64) T a[kTile], b[kTile], lost_a[kTile], lost_b[kTile];
 };
 
-// Upper bounds on the logits of tile `i` against every tile of y from `j0` on, from potentials and, where there are
-// enough tiles for skipping some to pay, boxes.
+// Upper bounds on the logits of tile `i` against the tiles [j0, j1) of y, from potentials and, where there are enough
+// tiles for skipping some to pay, boxes.
 template <class T>
-void tile_bounds(const Pair<T>& pair, long i, long j0, double* bound) {
+void tile_bounds(const Pair<T>& pair, long i, long j0, long j1, double* bound) {
   const Side<T>&x = *pair.x, &y = *pair.y;
   const double top = x.top[i];
   if (y.tiles <= kFewTiles) {
-    for (long j = j0; j < y.tiles; j++) bound[j] = top + y.top[j];
+    for (long j = j0; j < j1; j++) bound[j] = top + y.top[j];
     return;
   }
-  for (long j = j0; j < y.tiles; j++) bound[j] = 0;
+  for (long j = j0; j < j1; j++) bound[j] = 0;
   for (int k = 0; k < y.d; k++) {
     const double xlo = x.lo[k * x.tiles + i], xhi = x.hi[k * x.tiles + i];
     const double *ylo = y.lo + k * y.tiles, *yhi = y.hi + k * y.tiles;
-    for (long j = j0; j < y.tiles; j++) {
+    for (long j = j0; j < j1; j++) {
       const double below = xlo - yhi[j], above = ylo[j] - xhi;
       double gap = below > above ? below : above;
       gap = gap > 0 ? gap : 0;
@@ -56,9 +56,9 @@ void tile_bounds(const Pair<T>& pair, long i, long j0, double* bound) {
     }
   }
   if (pair.p == 2)
-    for (long j = j0; j < y.tiles; j++) bound[j] = top + y.top[j] - 0.5 * bound[j];
+    for (long j = j0; j < j1; j++) bound[j] = top + y.top[j] - 0.5 * bound[j];
   else
-    for (long j = j0; j < y.tiles; j++) bound[j] = top + y.top[j] - __builtin_sqrt(bound[j]);
+    for (long j = j0; j < j1; j++) bound[j] = top + y.top[j] - __builtin_sqrt(bound[j]);
 }
 
 struct Range {
@@ -113,25 +113,23 @@ OTCORE_INLINE Clamp clamping(double low, double top) {
   return !(top < kHighest<T>) ? Clamp::both : low > kLowest<T> ? Clamp::none : Clamp::below;
 }
 
-// Calls f(j, count, offsets) for the tiles j >= j0 of y that are not certainly negligible to tile i of x: for runs
-// of at most `longest` tiles which are alike in what the offsets say and in having unit weights, the diagonal tile
-// of a symmetric pair by itself. `bound` is scratch of y.tiles doubles.
+// `visit` for the tiles [j0, j1) of y.
 template <class T, class F>
-OTCORE_INLINE void visit(const Pair<T>& pair, long i, long j0, double* bound, long longest, F&& f) {
+OTCORE_INLINE void visit_tiles(const Pair<T>& pair, long i, long j0, long j1, double* bound, long longest, F&& f) {
   const Side<T>&x = *pair.x, &y = *pair.y;
-  tile_bounds(pair, i, j0, bound);
+  tile_bounds(pair, i, j0, j1, bound);
   const double low = x.low[i], radius = x.radius[i];
   if (!pair.framed) {
     const T* a = x.flat + i * kTile;
     const auto clamp_for = [&](long j) {
       return clamping<T>(pair.p == 2 ? low + y.low[j] - radius * y.radius[j] : -1e300, bound[j]);
     };
-    for (long j = j0, end; j < y.tiles; j = end) {
+    for (long j = j0, end; j < j1; j = end) {
       end = j + 1;
       if (bound[j] < -pair.cutoff) continue;
       const Clamp clamp = clamp_for(j);
       const bool unit = y.unit[j];
-      const long last = pair.same && i == j ? end : j + longest < y.tiles ? j + longest : y.tiles;
+      const long last = pair.same && i == j ? end : j + longest < j1 ? j + longest : j1;
       while (end < last && bound[end] >= -pair.cutoff && clamp_for(end) == clamp && y.unit[end] == unit) end++;
       const T* b = y.flat + j * kTile;
       f(j, end - j, Offsets<T>{a, b, a, b, false, clamp});
@@ -139,7 +137,7 @@ OTCORE_INLINE void visit(const Pair<T>& pair, long i, long j0, double* bound, lo
     return;
   }
   OffsetStorage<T> o;
-  for (long j = j0; j < y.tiles; j++) {
+  for (long j = j0; j < j1; j++) {
     if (bound[j] < -pair.cutoff) continue;
     const double reach = radius * y.radius[j];
     const bool direct = reach >= kCompact<T>;
@@ -148,6 +146,22 @@ OTCORE_INLINE void visit(const Pair<T>& pair, long i, long j0, double* bound, lo
     if (top < -pair.cutoff) continue;
     const Clamp clamp = clamping<T>(direct ? -1e300 : range.low - reach, top);
     f(j, 1, Offsets<T>{o.a, o.b, o.lost_a, o.lost_b, direct, clamp});
+  }
+}
+
+// Calls f(j, count, offsets) for the tiles j >= j0 of y that are not certainly negligible to tile i of x: for runs
+// of at most `longest` tiles which are alike in what the offsets say and in having unit weights, the diagonal tile
+// of a symmetric pair by itself. `bound` is scratch of y.tiles doubles.
+template <class T, class F>
+OTCORE_INLINE void visit(const Pair<T>& pair, long i, long j0, double* bound, long longest, F&& f) {
+  const Tiles all{0, pair.y->tiles}, *run = &all, *end = run + 1;
+  if (pair.near) {
+    const long box = pair.box_of[i];
+    run = pair.near + pair.near_from[box], end = pair.near + pair.near_from[box + 1];
+  }
+  for (; run < end; run++) {
+    const long first = run->first > j0 ? run->first : j0;
+    if (first < run->last) visit_tiles(pair, i, first, run->last, bound, longest, f);
   }
 }
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
+from ..problem import MULTISCALE
+
 if TYPE_CHECKING:
     from otcore.problem import Cost, Problem
 
@@ -130,10 +132,10 @@ def choose(problem: Problem) -> Backend:
         ValueError: when the named backend, or every one, refuses; with the reasons.
     """
     wanted = problem.backend
-    if wanted != "auto" and wanted not in _CLASSES:
+    if wanted not in ("auto", MULTISCALE, *_CLASSES):
         raise ValueError(f'backend is {wanted!r}; use "auto" or one of {", ".join(names())}.')
     reasons = []
-    for name in names() if wanted == "auto" else [wanted]:
+    for name in [wanted] if wanted in _CLASSES else names():
         backend = load(name)
         reason = backend if isinstance(backend, str) else backend.refuses(problem)
         if isinstance(backend, str) or reason is not None:

@@ -186,7 +186,7 @@ class Cpu:
         """`otcore.solver.anneal` in one call, items spread over threads where they are small."""
         q = problem
         potentials = _start(q)
-        info = torch.empty(q.items, 4, dtype=torch.float64)
+        info = torch.empty(q.items, 5, dtype=torch.float64)
         _core.anneal(
             _problem_batch(q),
             q.eps,
@@ -197,11 +197,12 @@ class Cpu:
             q.tol,
             q.max_iter,
             q.init is not None,
+            q.verbose,
             _addresses(potentials),
             info.data_ptr(),
         )
-        value, status, n_iter, error = info.unbind(-1)
-        return Solved(value.to(q.x.dtype), potentials, status.long(), n_iter.long(), error)
+        value, status, n_iter, error, pairs = info.unbind(-1)
+        return Solved(value.to(q.x.dtype), potentials, status.long(), n_iter.long(), error, pairs)
 
     def diameter(self, problem: Problem) -> float:
         """`otcore.schedule.joint_diameter`; NaN where a coordinate is not finite."""
@@ -211,9 +212,9 @@ class Cpu:
         """`otcore.solver.follow` in one call."""
         q = problem
         before, after = _start(q), _start(q)
-        info = torch.empty(q.items, 4, dtype=torch.float64)
+        info = torch.empty(q.items, 5, dtype=torch.float64)
         batch, first, last = _problem_batch(q), _addresses(before), _addresses(after)
-        _core.follow(batch, eps_list, *q.rho, q.debias, first, last, info.data_ptr())
+        _core.follow(batch, eps_list, *q.rho, q.debias, q.multiscale, q.verbose, first, last, info.data_ptr())
         return info[:, 0].to(q.x.dtype, copy=True), before, after
 
 

@@ -147,8 +147,8 @@ def test_callable_cost() -> None:
         torch.autograd.grad(gradient.sum(), x)
 
 
-BALANCED = (2, 0.1, math.inf, math.inf, True, "dense", 0.0, True, "", [], [])
-BIASED = (1, 0.1, 0.5, math.inf, False, "dense", 0.0, True, "", [], [])
+BALANCED = (2, 0.1, math.inf, math.inf, True, "dense", 0.0, True, "", [], [], False)
+BIASED = (1, 0.1, 0.5, math.inf, False, "dense", 0.0, True, "", [], [], False)
 
 
 @pytest.mark.parametrize("options", [BALANCED, BIASED], ids=["balanced", "semi-unbalanced"])

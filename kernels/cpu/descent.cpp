@@ -1,0 +1,64 @@
+#include "descent.h"
+
+#include <utility>
+
+namespace otcore {
+namespace {
+
+const Cloud& cloud_of(const Level& level, const Cloud& fine) { return level.cloud ? *level.cloud : fine; }
+
+}  // namespace
+
+// For each place of `next`, the place of `now` that holds its points.
+template <class T>
+std::vector<int> Descent<T>::parents(const Level& next, const Level& now, long fine) const {
+  if (!next.cloud) return now.of;
+  std::vector<int> out(next.cloud->n);
+  for (long i = 0; i < fine; i++) out[next.of[i]] = now.cloud ? now.of[i] : static_cast<int>(i);
+  return out;
+}
+
+template <class T>
+bool Descent<T>::to(double radius, double share_x, double share_y, int threads) {
+  const bool same = fine_.same();
+  if (fine_.x().tree.empty() || fine_.y().tree.empty()) radius = 0;
+  if (started_ && radius == radius_) return false;
+  const double* origin = cost_.p == 1 ? fine_.x().centre.data() : nullptr;
+  Level x, y;
+  if (radius > 0) {
+    x = gather_clusters(fine_.x(), radius, origin);
+    if (x.cloud && !same) y = gather_clusters(fine_.y(), radius, origin);
+    if (!same && !y.cloud) x = {}, y = {};
+  }
+  radius_ = radius;
+  if (std::exchange(started_, true) && !own_ && !x.cloud) return false;
+  std::unique_ptr<Term<T>> next;
+  if (x.cloud) next = std::make_unique<Term<T>>(*x.cloud, same ? *x.cloud : *y.cloud, cost_, same, balanced_);
+  Term<T>&from = term(), &into = next ? *next : fine_;
+  if (own_) {
+    // The gradients of both potentials, from copies: computing them may move potentials.
+    const std::vector<double> f = from.f, g = from.g;
+    auto carry = [&](const Cloud& x, const Cloud& y, const std::vector<double>& own, const std::vector<double>& other,
+                     double share, const Cloud& next, const std::vector<int>& parents, std::vector<double>& now,
+                     std::vector<double>& before) {
+      std::vector<double> slopes;
+      Term<T> term(x, y, cost_, same, balanced_);
+      term.temperature(from.eps());
+      term.f = own, term.g = other;
+      term.grad(true, threads, slopes);
+      for (double& v : slopes) v *= share;
+      now = extend(x, own, slopes, next, parents);
+      if (!before.empty()) before = extend(x, before, slopes, next, parents);
+    };
+    carry(from.x(), from.y(), f, g, share_x, into.x(), parents(x, x_, fine_.x().n), into.f, f_before);
+    if (!same) carry(from.y(), from.x(), g, f, share_y, into.y(), parents(y, y_, fine_.y().n), into.g, g_before);
+  }
+  own_ = std::move(next);
+  x_ = std::move(x), y_ = std::move(y);
+  return true;
+}
+
+template class Descent<float>;
+template class Descent<double>;
+
+}  // namespace otcore
