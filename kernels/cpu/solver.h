@@ -81,10 +81,19 @@ class Solver {
   long n_iter = 0;
   int status = kMaxIter;
 
-  // Both half-steps from potentials that are zero between the centred clouds.
+  // Both half-steps from potentials that are zero between the centred clouds; of a self-term, the fixed point of equal
+  // ones, from a constant that keeps the sums in range.
   void start(double eps, bool last) {
     t_.temperature(eps, bits(last));
     t_.zero();
+    if (t_.same()) {
+      const Cloud& x = t_.x();
+      const double lam = damping(eps, rho_x_), level = x.mass > 0 ? -0.25 * eps * (std::log(x.heaviest) + std::log(x.mass)) : 0;
+      for (double& v : t_.f) v = level;
+      sums();
+      for (size_t i = 0; i < t_.f.size(); i++) t_.f[i] = lam / (1 + lam) * (2 * level - eps * t_.log_r[i]);
+      return;
+    }
     sums();
     for (size_t i = 0; i < t_.f.size(); i++) t_.f[i] = damping(eps, rho_x_) * (t_.f[i] - eps * t_.log_r[i]);
     for (size_t j = 0; j < t_.g.size(); j++) t_.g[j] = damping(eps, rho_y_) * (t_.g[j] - eps * t_.log_c[j]);

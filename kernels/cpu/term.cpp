@@ -345,7 +345,8 @@ void Term<T>::log_sums_at(const double* points, long count, bool transpose, int 
   Scaled<double> scaled(other);
   scaled.scale(k, cost_.p, false);
   scaled.potential(potential.data(), linear.empty() ? nullptr : linear.data(), 0, true);
-  const Pair<double> pair{nullptr, &scaled.side(), cost_.p, false, false, cost_.floor * k * k, 0};
+  Pair<double> pair{};
+  pair.y = &scaled.side(), pair.p = cost_.p, pair.floor = cost_.floor * k * k;
   const double factor = cost_.p == 2 ? std::sqrt(k) : k;
   constexpr long kRowsPerTask = 16;
   const double pairs = static_cast<double>(count) * static_cast<double>(other.n) * (other.d + 24);
