@@ -6,7 +6,8 @@
 namespace otcore {
 namespace {
 
-constexpr double kClearly = 4;  // half-diagonals in radii from which a node is not looked into as a cluster
+constexpr double kFurthest = 3;  // radii within which every point of a cluster has to be
+constexpr double kClearly = 4;   // half-diagonals in radii from which a node is not looked into as a cluster
 
 // Points [first, last) of a cloud: their mass, and weighted sums of coordinates and of squares.
 struct Moments {
@@ -27,7 +28,7 @@ class Gatherer {
     if (full) return;
     if (node < 0 || near(node)) {
       const Moments m = moments(first, last);
-      if (within(m)) {
+      if (within(m, first, last)) {
         settle(first, last, m);
         return;
       }
@@ -67,10 +68,16 @@ class Gatherer {
     return square <= kClearly * kClearly * radius_ * radius_;
   }
 
-  bool within(const Moments& m) const {
+  bool within(const Moments& m, long first, long last) const {
     double square = m.square / m.mass;
     for (int k = 0; k < c_.d; k++) square -= m.sum[k] / m.mass * (m.sum[k] / m.mass);
-    return square <= radius_ * radius_;
+    if (square > radius_ * radius_) return false;
+    for (long i = first; i < last; i++) {
+      double away = 0;
+      for (int k = 0; k < c_.d; k++) away += (c_.at(i, k) - m.sum[k] / m.mass) * (c_.at(i, k) - m.sum[k] / m.mass);
+      if (away > kFurthest * kFurthest * radius_ * radius_) return false;
+    }
+    return true;
   }
 
   void settle(long first, long last, const Moments& m) {

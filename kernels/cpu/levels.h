@@ -13,7 +13,7 @@ struct Level {
 };
 
 // The clusters of an ordered cloud along its tree: the largest nodes whose points lie, in the quadratic mean, within
-// `radius` of their centroid, and single points where there are none. Null when that leaves more than a third of the
+// `radius` of their centroid and none of them far outside, and single points where there are none. Null when that leaves more than a third of the
 // points. `origin`: as for Cloud.
 Level gather_clusters(const Cloud& fine, double radius, const double* origin = nullptr);
 

@@ -13,7 +13,7 @@ namespace {
 
 constexpr long kPointsForLevels = 4096;  // of both clouds, from which clusters of them pay
 constexpr double kRadius = 0.5;           // of clusters, in blurs
-constexpr double kFineRadius = 0.05;       // the same where nothing corrects what clusters get wrong
+constexpr double kFineRadius = 0.025;      // the same where nothing corrects what clusters get wrong
 constexpr double kLeaveLevel = 3e-3;      // marginal error at which the last level of clusters makes way for the points
 constexpr long kLevelSweeps = 200;        // and the sweeps after which it does so anyway
 
