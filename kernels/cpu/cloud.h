@@ -20,6 +20,12 @@ constexpr long kFewest = 4;  // points that are not ordered any further
 // How many of n points, in order, a split leaves in the first half: whole tiles where there are several.
 inline long halves(long n) { return n > kTile ? (n / kTile + 1) / 2 * kTile : (n + 1) / 2; }
 
+constexpr long kManyPoints = 8192;  // whose order is worth several threads, and keeping
+
+// An order of points in which neighbours stand together, by median splits.
+template <class T>
+std::vector<long> kd_order(const T* x, long n, int d, int threads);
+
 struct Cloud {
   long n = 0;
   long tiles = 0;

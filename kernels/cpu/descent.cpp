@@ -1,6 +1,9 @@
 #include "descent.h"
 
+#include <algorithm>
 #include <utility>
+
+#include "pool.h"
 
 namespace otcore {
 namespace {
@@ -26,9 +29,11 @@ bool Descent<T>::to(double radius, double share_x, double share_y, int threads) 
   const double* origin = cost_.p == 1 ? fine_.x().centre.data() : nullptr;
   Level x, y;
   if (radius > 0) {
-    x = gather_clusters(fine_.x(), radius, origin);
-    if (x.cloud && !same) y = gather_clusters(fine_.y(), radius, origin);
-    if (!same && !y.cloud) x = {}, y = {};
+    parallel_for(threads, same ? 1 : 2, [&](long side) {
+      if (side == 0) x = gather_clusters(fine_.x(), radius, origin);
+      else y = gather_clusters(fine_.y(), radius, origin);
+    });
+    if (!same && !(x.cloud && y.cloud)) x = {}, y = {};
   }
   radius_ = radius;
   if (std::exchange(started_, true) && !own_ && !x.cloud) return false;
@@ -56,6 +61,19 @@ bool Descent<T>::to(double radius, double share_x, double share_y, int threads) 
   own_ = std::move(next);
   x_ = std::move(x), y_ = std::move(y);
   return true;
+}
+
+template <class T>
+void Descent<T>::restrict() {
+  if (!own_) return;
+  auto mean = [](const Level& level, const std::vector<double>& fine, std::vector<double>& out) {
+    std::vector<double> count(out.size());
+    std::fill(out.begin(), out.end(), 0.0);
+    for (size_t i = 0; i < fine.size(); i++) out[level.of[i]] += fine[i], count[level.of[i]] += 1;
+    for (size_t q = 0; q < out.size(); q++) out[q] /= count[q];
+  };
+  mean(x_, fine_.f, own_->f);
+  if (!fine_.same()) mean(y_, fine_.g, own_->g);
 }
 
 template class Descent<float>;

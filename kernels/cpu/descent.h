@@ -18,6 +18,8 @@ class Descent {
   // Clusters no wider than `radius` (0: points), with the potentials carried over at first order: `share_x` and
   // `share_y` are what damps them where mass is free. True where the term is a new one.
   bool to(double radius, double share_x, double share_y, int threads);
+  // Potentials of the clusters, as the mean of those of their points.
+  void restrict();
   Term<T>& term() { return own_ ? *own_ : fine_; }
   // Potentials at the last temperature, carried along.
   std::vector<double> f_before, g_before;

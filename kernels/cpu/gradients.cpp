@@ -8,13 +8,15 @@ namespace {
 
 using Vector = std::vector<double>;
 
+constexpr double kBitsOfSlopes = 18;  // of a gradient that expansions leave right, in float32
+
 // out[i] += weight[i] G[i] for one pair of clouds.
 template <class T>
 void add_term(const Cloud& x, const Cloud& y, bool same, const double* f, const double* g, const double* weight, T* out,
               Cost cost, double eps, bool normalise, int threads) {
   if (!weight) return;
   Term<T> term(x, y, cost, same, true);
-  term.temperature(eps);
+  term.temperature(eps, sizeof(T) == 4 ? kBitsOfSlopes : -1);
   term.f = x.place(f);
   if (!same) term.g = y.place(g);
   Vector slope;

@@ -14,8 +14,9 @@ namespace {
 constexpr long kPointsForLevels = 4096;  // of both clouds, from which clusters of them pay
 constexpr double kRadius = 0.5;           // of clusters, in blurs
 constexpr double kFineRadius = 0.025;      // the same where nothing corrects what clusters get wrong
-constexpr double kLeaveLevel = 3e-3;      // marginal error at which the last level of clusters makes way for the points
-constexpr long kLevelSweeps = 200;        // and the sweeps after which it does so anyway
+constexpr double kLeaveLevel = 0.7;       // of tol, at which the last level of clusters makes way for the points
+constexpr long kLevelSweeps = 400;        // and the sweeps after which it does so anyway
+constexpr double kNear = 4;               // of tol, from which a warm start goes by way of clusters
 
 // Half the diagonal of the bounding box of a cloud.
 template <class T>
@@ -101,18 +102,24 @@ std::vector<Stage> stages(const Vector& temperatures, bool large, int p) {
   return out;
 }
 
-// A cold solve of x-y: annealing, coarse to fine. `fine` is the solver of the points themselves.
+// Whether there are clusters of points to solve first.
+template <class T>
+bool large(const Term<T>& t) {
+  return !t.x().tree.empty() && !t.y().tree.empty() && t.x().n + t.y().n >= kPointsForLevels;
+}
+
+// A solve of x-y, annealed, coarse to fine. `fine` is the solver of the points themselves, and holds a warm start.
 template <class T>
 void descend(Solver<T>& fine, const Settings& s, const Vector& temperatures, int threads, double& pairs) {
   Term<T>& points = fine.term();
   const bool balanced = std::isinf(s.rho_x) && std::isinf(s.rho_y);
-  const bool large = !points.x().tree.empty() && points.x().n + points.y().n >= kPointsForLevels;
-  const std::vector<Stage> way = stages(temperatures, large, s.cost.p);
+  const bool clustered = large(points);
+  const std::vector<Stage> way = stages(temperatures, clustered, s.cost.p);
   Descent<T> descent(points, s.cost, balanced);
   std::unique_ptr<Solver<T>> level;  // of the clusters
   double eps = 0;                    // the last temperature
   for (size_t k = 0; k < way.size(); k++) {
-    const bool last = k + 1 == way.size(), settling = large && k + 2 == way.size();
+    const bool last = k + 1 == way.size(), settling = clustered && k + 2 == way.size();
     if (descent.to(way[k].radius, damping(eps, s.rho_x), damping(eps, s.rho_y), threads)) {
       if (level) fine.n_iter += level->n_iter;
       level.reset();
@@ -121,9 +128,17 @@ void descend(Solver<T>& fine, const Settings& s, const Vector& temperatures, int
     if (settling && !level) continue;  // the points have a stage of their own
     Term<T>& t = descent.term();
     Solver<T>& solver = level ? *level : fine;
-    if (eps == 0) solver.start(way[k].eps, last);
+    if (eps == 0 && s.warm) {
+      descent.restrict();
+      // Clusters that are nearly solved would only lose what the points know.
+      if (level && level->look(s.eps) < kNear * s.tol) break;
+    } else if (eps == 0) {
+      solver.start(way[k].eps, last);
+    }
     const double paired = t.pairs;
-    const bool go_on = settling ? solver.stay(way[k].eps, false, kLeaveLevel, kLevelSweeps) : solver.stay(way[k].eps, last);
+    const bool go_on = last       ? solver.settle(way[k].eps)
+                       : settling ? solver.stay(way[k].eps, false, kLeaveLevel * s.tol, kLevelSweeps)
+                                  : solver.pass(way[k].eps);
     if (level) pairs += t.pairs - paired;
     if (!go_on) {
       if (level) fine.status = level->status, fine.error = level->error, fine.n_iter += level->n_iter;
@@ -139,6 +154,8 @@ void descend(Solver<T>& fine, const Settings& s, const Vector& temperatures, int
     descent.f_before = f, descent.g_before = g;
     eps = way[k].eps;
   }
+  fine.n_iter += level->n_iter;
+  fine.settle(s.eps);
 }
 
 template <class T, class Given>
@@ -161,13 +178,13 @@ void solve_item(Item<Given>& item, int d, const Settings& s, int threads) {
       if (cross) t.g = t.y().place(part.g);
     }
     Solver<T> solver(t, part.rho_x, part.rho_y, s, threads);
-    if (s.warm) {
-      solver.stay(s.eps, true);
-    } else if (cross) {
+    if (cross && !s.warm) {
       descend(solver, s, annealing(s.diameter < 0 ? problem.diameter(s.cost.p) : s.diameter, s), threads, item.pairs);
+    } else if (cross && large(t)) {
+      descend(solver, s, {s.eps}, threads, item.pairs);
     } else {
-      solver.start(s.eps, true);
-      solver.stay(s.eps, true);
+      if (!s.warm) solver.start(s.eps, true);
+      solver.settle(s.eps);
     }
     item.pairs += t.pairs;
     item.value += (cross ? 1 : -0.5) * solver.value();
@@ -206,7 +223,7 @@ void follow_item(Item<Given>& item, int d, const Settings& s, int threads) {
   Term<T>* terms[] = {points[0], points[1], points[2]};
   const double rho_x[] = {s.rho_x, s.rho_x, s.rho_y}, rho_y[] = {s.rho_y, s.rho_x, s.rho_y};
   const int count = s.debias ? 3 : 1;
-  const bool large = s.cluster && !problem.x->tree.empty() && problem.x->n + problem.y->n >= kPointsForLevels;
+  const bool clustered = s.cluster && large(*problem.xy);
   std::vector<Descent<T>> descents;
   for (int q = 0; q < count; q++) descents.emplace_back(*points[q], s.cost, std::isinf(rho_x[q]) && std::isinf(rho_y[q]));
   double before = s.schedule[0];
@@ -220,7 +237,7 @@ void follow_item(Item<Given>& item, int d, const Settings& s, int threads) {
   // ones halve, so that one on clusters need not be right to the last bit.
   auto update = [&](double eps, double keep) {
     const bool last = eps == s.schedule.back();
-    for (int q = 0; q < count; q++) terms[q]->temperature(eps, last || !s.cluster ? -1 : kBitsBetween);
+    for (int q = 0; q < count; q++) terms[q]->temperature(eps, last || !s.cluster ? -1 : kFewestBits);
     Term<T>::sums(terms, count, threads);
     for (int q = 0; q < count; q++) {
       Term<T>& t = *terms[q];
@@ -234,10 +251,10 @@ void follow_item(Item<Given>& item, int d, const Settings& s, int threads) {
     if (count > 1) problem.x->unplace(terms[1]->f.data(), f_xx), problem.y->unplace(terms[2]->f.data(), g_yy);
   };
   item.status = kConverged;
-  if (large) level(kFineRadius * std::pow(before, 1.0 / s.cost.p));
+  if (clustered) level(kFineRadius * std::pow(before, 1.0 / s.cost.p));
   update(before, 0);
   for (double eps : s.schedule) {
-    if (large) level(eps == s.schedule.back() ? 0 : kFineRadius * std::pow(eps, 1.0 / s.cost.p));
+    if (clustered) level(eps == s.schedule.back() ? 0 : kFineRadius * std::pow(eps, 1.0 / s.cost.p));
     update(eps, 0.5);
     before = eps;
     if (s.report) s.report({false, eps, terms[0]->x().n, terms[0]->y().n, 1, 0});

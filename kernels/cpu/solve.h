@@ -55,12 +55,15 @@ inline bool worth_ordering(long points, int d) {
   return !plain() && points > 4 * kTile && (d <= 8 || (d <= 32 && points >= 4096));
 }
 
+constexpr long kSurelyOrdered = 8192;  // points from which a look at unordered clouds costs more than it saves
+
 // The clouds of one item for a single pass at one temperature: ordered only where tiles are worth it.
 template <class T>
 Clouds clouds_for(const Item<T>& item, int d, Cost cost, double eps, int threads) {
   auto build = [&](bool sort) {
     return Clouds(item.x, item.a, item.n, item.y, item.b, item.m, d, cost.p, sort, threads);
   };
+  if (item.n + item.m >= kSurelyOrdered && worth_ordering(item.n + item.m, d)) return build(true);
   Clouds clouds = build(false);
   const bool order = worth_ordering(item.n + item.m, d) && wants_tiles<T>(*clouds.x, *clouds.y, cost, eps);
   return order ? build(true) : std::move(clouds);

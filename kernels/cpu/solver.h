@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "anderson.h"
@@ -15,8 +16,8 @@ constexpr double kBetween = 0.01;   // marginal error at which annealing moves o
 constexpr long kBetweenSweeps = 60; // and the sweeps after which it does so anyway
 constexpr long kPatience = 60;      // sweeps without a tenth of progress after which acceleration rests
 constexpr long kRest = 10;          // for this many plain updates at first, twice as many every further time
-constexpr double kBitsBetween = 12; // of sums served by expansions while annealing
-constexpr double kSpareBits = 5;    // of the same beyond the marginal error asked for
+constexpr double kSpareBits = 5;    // of sums served by expansions, beyond the marginal error wanted
+constexpr double kFewestBits = 12;  // and in any case
 constexpr double kLargest = 300;    // exponent beyond which a marginal is so wrong that its size no longer matters
 
 using Vector = std::vector<double>;
@@ -84,7 +85,7 @@ class Solver {
   // Both half-steps from potentials that are zero between the centred clouds; of a self-term, the fixed point of equal
   // ones, from a constant that keeps the sums in range.
   void start(double eps, bool last) {
-    t_.temperature(eps, bits(last));
+    t_.temperature(eps, bits(last ? s_.tol : between()));
     t_.zero();
     if (t_.same()) {
       const Cloud& x = t_.x();
@@ -99,18 +100,29 @@ class Solver {
     for (size_t j = 0; j < t_.g.size(); j++) t_.g[j] = damping(eps, rho_y_) * (t_.g[j] - eps * t_.log_c[j]);
   }
 
-  // Sweeps at one temperature, at most max_iter at the last, else until the error is below `enough` or `most` have been
-  // made; false when the whole solve is over. Plain updates always converge, accelerated ones nearly always: where they
+  // The marginal error as it is.
+  double look(double eps) {
+    t_.temperature(eps, bits(s_.tol));
+    sums();
+    n_iter++;
+    const double now = measure();
+    looked_ = true;
+    return std::isfinite(now) ? now : INFINITY;
+  }
+
+  // Sweeps at one temperature: at the last until the error is below tol, or max_iter times; else until it is below
+  // `enough`, or `most` times. False when the whole solve is over. Plain updates always converge, accelerated ones nearly always: where they
   // get no further, the best potentials so far are taken up again by plain ones for a while.
-  bool stay(double eps, bool last, double enough = kBetween, long most = kBetweenSweeps) {
-    t_.temperature(eps, bits(last));
+  bool settle(double eps) { return stay(eps, true, s_.tol, s_.max_iter); }
+  bool pass(double eps) { return stay(eps, false, between(), kBetweenSweeps); }
+  bool stay(double eps, bool last, double enough, long most) {
+    t_.temperature(eps, bits(enough));
     anderson_.reset();
     double before = INFINITY, best = INFINITY, mark = INFINITY;
     long since = 0, rest = 0, span = kRest;
     Vector best_f, best_g;
     for (long sweeps = 1;; sweeps++) {
-      sums();
-      n_iter++;
+      if (!std::exchange(looked_, false)) sums(), n_iter++;
       error = measure();
       if (s_.report) s_.report({t_.same(), eps, t_.x().n, t_.y().n, sweeps, error});
       if (!std::isfinite(error) && std::isinf(best)) return status = kNotFinite, false;
@@ -119,7 +131,7 @@ class Solver {
       since = error < 0.9 * mark ? 0 : since + 1;
       if (since == 0) mark = error;
       if (s_.interrupted && s_.interrupted()) return status = kInterrupted, false;
-      const bool over = sweeps >= (last ? s_.max_iter : most);
+      const bool over = sweeps >= most;
       if (!std::isfinite(error) || (error > best && over) || (rest == 0 && since >= kPatience)) {
         t_.f = best_f, t_.g = best_g;
         anderson_.reset();
@@ -130,7 +142,7 @@ class Solver {
         error = measure();
       }
       if (over && last) return false;
-      const bool leave = !last && (error < std::max(s_.tol, enough) || over);
+      const bool leave = !last && (error < enough || over);
       update(rest > 0 || error > 2 * before);
       if (leave) return true;
       if (rest > 0 && --rest == 0) since = 0;
@@ -171,9 +183,8 @@ class Solver {
   }
 
   // How right sums need to be: a part of the marginal error that is asked for.
-  double bits(bool last) const {
-    return last ? std::clamp(kSpareBits - std::log2(s_.tol), 10.0, sizeof(T) == 4 ? 30.0 : 40.0) : kBitsBetween;
-  }
+  static double bits(double enough) { return std::clamp(kSpareBits - std::log2(enough), kFewestBits, 40.0); }
+  double between() const { return std::max(s_.tol, kBetween); }
 
   double measure() const {
     const double rows = side_error(t_.x().weights, t_.r, t_.f, rho_x_, threads_);
@@ -223,6 +234,7 @@ class Solver {
   const Settings& s_;
   double rho_x_, rho_y_;
   int threads_;
+  bool looked_ = false;  // the sums are those of the potentials as they are
   Anderson anderson_;
   Vector z_, image_;  // [f; g] and their update
 };

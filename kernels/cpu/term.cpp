@@ -28,6 +28,11 @@ constexpr double kPrecision = sizeof(T) == 4 ? 24 : 52;  // bits of a sum that s
 template <class T>
 Clouds::Clouds(const T* x_points, const T* a, long n, const T* y_points, const T* b, long m, int d, int p, bool sort,
                int threads) {
+  if (sort) {
+    // By all threads, one cloud after the other; the constructors then find them.
+    if (n >= kManyPoints) kd_order(x_points, n, d, threads);
+    if (m >= kManyPoints) kd_order(y_points, m, d, threads);
+  }
   if (p == 1) {
     x = std::make_unique<Cloud>(x_points, a, n, d, sort);
     y = std::make_unique<Cloud>(y_points, b, m, d, sort, x->centre.data());
