@@ -8,7 +8,7 @@ namespace {
 
 constexpr long kRun = 16;       // tiles tested at once where nothing is expanded
 constexpr long kCrowd = 24;     // points of a box from which expansions can pay
-constexpr double kWorth = 800; // point pairs of two boxes that cost as much as an expansion
+constexpr double kWorth = 1500; // point pairs of two boxes that cost as much as an expansion
 
 }  // namespace
 
