@@ -1,6 +1,6 @@
 """Side by side with the peers: one table of ratios, measured in one process with the contenders interleaved.
 
-    python benchmarks/compare.py                         everything that has a bar (about six minutes)
+    python benchmarks/compare.py                         everything that has a bar (about eleven minutes)
     python benchmarks/compare.py --rows 'samples_loss 5' the rows whose name matches
     python benchmarks/compare.py --rows '^large'         clouds of 5000 to 60,000 points, and adversarial ones
     python benchmarks/compare.py --peers ott,tensorized  only these peers; "all" adds those without a bar

@@ -132,8 +132,9 @@ class Solution:
         marginal_error: sum_i a_i |r_i - 1| + sum_j b_j |c_j - 1|, where r and c are the marginals relative to
             a and b (the targets e^{-f/rho}, e^{-g/rho} replace 1 when unbalanced), relative to the mean mass;
             the largest of the transports solved.
-        pairs: pairs of points (or of clusters of them) whose exponential was computed, in all transports
-            solved; skipped pairs and those that expansions served are not among them. A float, or (B,).
+        pairs: pairs of points (or of clusters of them) whose exponential was computed, at most, in all
+            transports solved; those that trees rule out and expansions serve are not among them. A float, or
+            (B,).
         eps: the temperature, in units of the cost.
         backend: the name of the backend that ran.
     """
