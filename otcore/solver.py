@@ -209,9 +209,6 @@ def _descend(
 
     eps = ladder[:, 0].to(dtype)
     f, g = start or _start(backend, problem, pair, eps)
-    if pair.same and start is None:
-        # The fixed point of equal potentials: the half-step alone overshoots by its own size.
-        f = g = f / (1.0 + damping(eps.unsqueeze(-1), pair.rho[0]))
     z_best = torch.cat([f, g], -1)
     z_old, eps_old = z_best, eps.unsqueeze(-1)
     out = _Descent(f, g, torch.zeros_like(f), old_error, n_iter, torch.full_like(last, int(Status.MAX_ITER)))

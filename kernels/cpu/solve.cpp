@@ -188,6 +188,7 @@ void solve_item(Item<Given>& item, int d, const Settings& s, int threads) {
     }
     item.pairs += t.pairs;
     item.value += (cross ? 1 : -0.5) * solver.value();
+    solver.place_massless();
     solver.gauge();
     t.x().unplace(t.f.data(), part.f);
     if (cross) t.y().unplace(t.g.data(), part.g), item.n_iter = solver.n_iter;

@@ -55,7 +55,7 @@ inline bool worth_ordering(long points, int d) {
   return !plain() && points > 4 * kTile && (d <= 8 || (d <= 32 && points >= 4096));
 }
 
-constexpr long kSurelyOrdered = 8192;  // points from which a look at unordered clouds costs more than it saves
+constexpr long kSurelyOrdered = 65536;  // points from which a look at unordered clouds costs more than it saves
 
 // The clouds of one item for a single pass at one temperature: ordered only where tiles are worth it.
 template <class T>

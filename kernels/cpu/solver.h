@@ -157,6 +157,17 @@ class Solver {
     return fx + gy - t_.eps() * (dot(a, t_.r) - t_.x().mass * t_.y().mass);
   }
 
+  // Points without weight do not count in the error: a whole half-step gives them the potentials that the others mean.
+  void place_massless() {
+    auto place = [&](const Vector& weights, const Vector& logs, double rho, Vector& potential) {
+      const double lam = damping(t_.eps(), rho);
+      for (size_t i = 0; i < potential.size(); i++)
+        if (weights[i] == 0 && std::isfinite(logs[i])) potential[i] = lam * (potential[i] - t_.eps() * logs[i]);
+    };
+    place(t_.x().weights, t_.log_r, rho_x_, t_.f);
+    if (!t_.same()) place(t_.y().weights, t_.log_c, rho_y_, t_.g);
+  }
+
   // A balanced problem fixes f and g up to a constant: <a,f> = <b,g>.
   void gauge() {
     if (t_.same() || !std::isinf(rho_x_) || !std::isinf(rho_y_) || !(t_.x().mass > 0)) return;
