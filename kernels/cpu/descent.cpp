@@ -6,11 +6,6 @@
 #include "pool.h"
 
 namespace otcore {
-namespace {
-
-const Cloud& cloud_of(const Level& level, const Cloud& fine) { return level.cloud ? *level.cloud : fine; }
-
-}  // namespace
 
 // For each place of `next`, the place of `now` that holds its points.
 template <class T>

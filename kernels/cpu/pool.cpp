@@ -1,5 +1,6 @@
 #include "pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -7,6 +8,7 @@
 #include <mutex>
 #include <new>
 #include <thread>
+#include <utility>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -28,83 +30,101 @@ inline void relax() {
 }
 
 thread_local bool inside = false;
+thread_local int own_seat = 0;
+
+// Two cores may be as much as half a microsecond apart, so they share little: every thread has a list of its own of
+// chunks, in a cache line of its own, and takes from those of others only when it is through with it.
+struct alignas(64) List {
+  std::atomic<uint64_t> left{0};  // (generation, chunks left): a late thread cannot claim a chunk of a newer job
+};
 
 class Pool {
  public:
+  static constexpr int kMostThreads = 256;
+
   void run(int threads, long chunks, void (*task)(void*, long), void* arg) {
+    threads = static_cast<int>(std::min<long>({threads, chunks, kMostThreads}));
     grow(threads - 1);
-    task_ = task;
-    arg_ = arg;
-    helpers_ = threads - 1;
-    chunks_.store(static_cast<uint32_t>(chunks), std::memory_order_relaxed);
+    task_ = task, arg_ = arg, chunks_ = chunks;
+    threads_.store(threads, std::memory_order_relaxed);
     done_.store(0, std::memory_order_relaxed);
-    const uint64_t generation = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
+    const uint64_t generation = generation_.load(std::memory_order_relaxed) + 1;
+    for (int t = 0; t < threads; t++) lists_[t].left.store(generation << 32 | of(t), std::memory_order_release);
     bool wake;
     {
       std::lock_guard<std::mutex> lock(sleep_);
-      ticket_.store(generation << 32, std::memory_order_release);
+      generation_.store(generation, std::memory_order_release);
       wake = asleep_ > 0;
     }
     if (wake) woken_.notify_all();
-    work(generation);
-    while (done_.load(std::memory_order_acquire) < chunks) relax();
+    const long mine = work(0, generation);
+    while (mine + done_.load(std::memory_order_acquire) < chunks) relax();
   }
 
   std::mutex use;
 
  private:
-  // The ticket holds (generation, next chunk): a late worker cannot claim a chunk of a newer job by mistake.
-  bool claim(uint64_t generation, uint32_t& chunk) {
-    uint64_t ticket = ticket_.load(std::memory_order_acquire);
-    for (;;) {
-      chunk = static_cast<uint32_t>(ticket);
-      if (ticket >> 32 != generation || chunk >= chunks_.load(std::memory_order_relaxed)) return false;
-      if (ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) return true;
-    }
+  // Chunks are dealt out to and fro, so that where they get smaller the lists come out alike: round r gives one of
+  // r threads + (0, 1, 2, ...) to every thread, in every other round from the last to the first.
+  long chunk(int t, long round) const { return round * threads_ + (round % 2 ? threads_ - 1 - t : t); }
+  uint64_t of(int t) const {
+    const long rounds = chunks_ / threads_;
+    return static_cast<uint64_t>(rounds + (chunk(t, rounds) < chunks_ ? 1 : 0));
   }
 
-  void work(uint64_t generation) {
-    uint32_t chunk;
-    while (claim(generation, chunk)) {
-      task_(arg_, chunk);
-      done_.fetch_add(1, std::memory_order_release);
+  // How many chunks this thread has done, its own first.
+  long work(int own, uint64_t generation) {
+    long count = 0;
+    const int threads = threads_.load(std::memory_order_relaxed);
+    for (int turn = 0; turn < threads; turn++) {
+      const int t = (own + turn) % threads;
+      uint64_t left = lists_[t].left.load(std::memory_order_acquire);
+      while (left >> 32 == (generation & 0xffffffff) && static_cast<uint32_t>(left) > 0) {
+        if (!lists_[t].left.compare_exchange_weak(left, left - 1, std::memory_order_acq_rel)) continue;
+        task_(arg_, chunk(t, static_cast<long>(of(t) - static_cast<uint32_t>(left))));
+        count++, left--;
+      }
     }
+    return count;
   }
 
   void grow(int wanted) {
-    for (; workers_ < wanted; workers_++) std::thread([this, id = workers_] { serve(id); }).detach();
+    for (; workers_ < wanted; workers_++) std::thread([this, id = workers_ + 1] { serve(id); }).detach();
   }
 
   void serve(int id) {
     inside = true;
+    own_seat = id;
     uint64_t seen = 0;
     for (;;) {
       const auto since = std::chrono::steady_clock::now();
-      for (int turn = 1; ticket_.load(std::memory_order_acquire) >> 32 == seen; turn++) {
+      for (int turn = 1; generation_.load(std::memory_order_acquire) == seen; turn++) {
         relax();
         if (turn % 64 == 0 && std::chrono::steady_clock::now() - since > kSpin) {
           std::unique_lock<std::mutex> lock(sleep_);
           asleep_++;
-          woken_.wait(lock, [&] { return ticket_.load(std::memory_order_acquire) >> 32 != seen; });
+          woken_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
           asleep_--;
           break;
         }
       }
-      seen = ticket_.load(std::memory_order_acquire) >> 32;
-      if (id < helpers_) work(seen);
+      seen = generation_.load(std::memory_order_acquire);
+      if (id >= threads_.load(std::memory_order_relaxed)) continue;
+      if (const long count = work(id, seen)) done_.fetch_add(count, std::memory_order_release);
     }
   }
 
-  std::atomic<uint64_t> ticket_{0};
-  std::atomic<uint32_t> chunks_{0};
-  std::atomic<long> done_{0};
+  List lists_[kMostThreads];
+  alignas(64) std::atomic<uint64_t> generation_{0};
   void (*task_)(void*, long) = nullptr;
   void* arg_ = nullptr;
-  std::atomic<int> helpers_{0};
-  int workers_ = 0;
-  std::mutex sleep_;
+  long chunks_ = 0;
+  std::atomic<int> threads_{0};
+  alignas(64) std::atomic<long> done_{0};
+  alignas(64) std::mutex sleep_;
   std::condition_variable woken_;
   int asleep_ = 0;
+  int workers_ = 0;
 };
 
 // Never destroyed: its threads may outlive static destruction. A forked child has none of them and starts
@@ -137,7 +157,11 @@ void parallel(int threads, long chunks, void (*task)(void*, long), void* arg) {
       return;
     }
   }
+  const int before = std::exchange(own_seat, 0);
   for (long chunk = 0; chunk < chunks; chunk++) task(arg, chunk);
+  own_seat = before;
 }
+
+int seat() { return own_seat; }
 
 }  // namespace otcore

@@ -4,9 +4,11 @@
 namespace otcore {
 
 // Runs task(arg, chunk) for every chunk in [0, chunks) on at most `threads` threads, the caller among them,
-// and returns when all are done. Chunks are claimed from a counter, so the caller finishes alone when no
-// worker wakes, and after a fork. A call from inside a task, or while another thread uses the pool, is serial.
+// and returns when all are done. Threads take chunks from one another, so the caller finishes alone when no worker
+// wakes, and after a fork. A call from inside a task, or while another thread uses the pool, is serial.
 // Results may not depend on which thread runs which chunk. Tasks must not throw.
+// seat(): inside a task, which of the `threads` threads this is; 0 is the caller.
+int seat();
 void parallel(int threads, long chunks, void (*task)(void* arg, long chunk), void* arg);
 
 template <class F>

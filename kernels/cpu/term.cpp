@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "dispatch.h"
 #include "pool.h"
@@ -91,9 +92,8 @@ Term<T>::Term(const Cloud& x, const Cloud& y, Cost cost, bool same, bool balance
       cutoff_(kPrecision<T> + (balanced ? 4 : kSmallUnbalanced)),
       least_(std::exp2(-(balanced ? kSmall : kSmallUnbalanced))),
       skipped_(std::exp2(-cutoff_) * x.mass * y.mass * 2),
-      sx_(x),
-      sy_(y),
       field_(x, y, cost.p, same, cutoff_) {
+  seats_.push_back(std::unique_ptr<Seat>(new Seat{Scaled<T>(x), Scaled<T>(y)}));
   f.assign(x.n, 0);
   if (!same) g.assign(y.n, 0);
   if (cost.p != 2 || same) return;
@@ -126,12 +126,13 @@ void Term<T>::temperature(double eps, double bits) {
 }
 
 template <class T>
-Pair<T> Term<T>::pair() const {
+Pair<T> Term<T>::pair(int seat) const {
   const double k = kLog2e / eps_;
-  const Side<T>& x = sx_.side();
+  const Seat& own = *seats_[seat];
+  const Side<T>& x = own.x.side();
   Pair<T> pair{};
-  pair.x = &x, pair.y = same_ ? &x : &sy_.side();
-  pair.p = cost_.p, pair.framed = sx_.framed(), pair.same = same_;
+  pair.x = &x, pair.y = same_ ? &x : &own.y.side();
+  pair.p = cost_.p, pair.framed = own.x.framed(), pair.same = same_;
   pair.floor = static_cast<T>(cost_.floor * k * k), pair.cutoff = cutoff_;
   field_.attach(pair);
   return pair;
@@ -143,11 +144,13 @@ long Term<T>::chunks() const {
   return std::clamp<long>(x_->tiles / 4, 1, std::clamp<long>(x_->tiles / 64, 16, 48));
 }
 
-// Later chunks are smaller, so that threads which share them out finish together.
+// Later chunks are less work, so that threads which share them out finish together. Of a self-term each row meets
+// only those after it.
 template <class T>
 long Term<T>::first_tile(long chunk) const {
   const double left = 1 - static_cast<double>(chunk) / static_cast<double>(chunks());
-  return x_->tiles - std::lround(static_cast<double>(x_->tiles) * left * std::sqrt(left));
+  const double work = left * std::sqrt(left);
+  return x_->tiles - std::lround(static_cast<double>(x_->tiles) * (same_ ? std::sqrt(work) : work));
 }
 
 // A constant that f and g hold with opposite signs adds nothing, and would be rounded away with what it hides.
@@ -159,18 +162,28 @@ double Term<T>::common() const {
 
 // One side as the kernels read it, at the current temperature and potential.
 template <class T>
-void Term<T>::prepare(bool transpose, bool alone) {
+void Term<T>::prepare(bool transpose, int seat) {
   const bool framed = cost_.p == 2 && frames_pay<T>(*x_, *y_, cost_, eps_);
   const std::vector<double>& linear = transpose ? linear_y_ : linear_x_;
-  Scaled<T>& side = transpose ? sy_ : sx_;
-  side.scale(kLog2e / eps_, cost_.p, framed, alone ? twin_ : nullptr);
+  Scaled<T>& side = transpose ? seats_[seat]->y : seats_[seat]->x;
+  const bool shared = cross_ && small() && seat < static_cast<int>(cross_->seats_.size());
+  const Seat* twin = shared ? cross_->seats_[seat].get() : nullptr;
+  side.scale(kLog2e / eps_, cost_.p, framed, !twin ? nullptr : x_ == cross_->x_ ? &twin->x : &twin->y);
   side.potential((transpose ? g : f).data(), linear.empty() ? nullptr : linear.data(), transpose ? -common() : common());
 }
 
+// Both sides as this thread reads them.
 template <class T>
-void Term<T>::sweep_chunk(long chunk) {
+void Term<T>::sit(int seat) {
+  if (!seats_[seat]) seats_[seat].reset(new Seat{Scaled<T>(*x_), Scaled<T>(*y_)});
+  if (std::exchange(seats_[seat]->sweep, sweep_) == sweep_) return;
+  for (int transpose = 0; transpose < sides(); transpose++) prepare(transpose, seat);
+}
+
+template <class T>
+void Term<T>::sweep_chunk(long chunk, int seat) {
   const long columns = y_->tiles * kTile, first = first_tile(chunk), last = first_tile(chunk + 1);
-  verbs(T()).sweep(pair(), first, last, r.data() + first * kTile, &partial_[chunk * columns], &touched_[chunk * y_->tiles]);
+  verbs(T()).sweep(pair(seat), first, last, r.data() + first * kTile, &partial_[chunk * columns], &touched_[chunk * y_->tiles]);
 }
 
 // Adds what the chunks of rows gave the sums [first, last) of whole tiles, and takes logarithms.
@@ -210,6 +223,8 @@ void Term<T>::sums(Term* const* terms, int count, int threads) {
   for (int q = 0; q < count; q++) {
     Term& t = *terms[q];
     t.make_room();
+    t.sweep_++;
+    if (t.small()) t.seats_.resize(std::max<size_t>(t.seats_.size(), threads));
     if (t.field_.plan() == Field<T>::Plan::all) plain[plains++] = &t, work += t.work();
     else t.sums_found(threads);
   }
@@ -218,18 +233,24 @@ void Term<T>::sums(Term* const* terms, int count, int threads) {
     for (int q = 0; q < plains; q++) plain[q]->sums_alone();
     return;
   }
-  std::vector<Task> sides, chunks, parts;
+  std::vector<Task> shared, sides, chunks, parts;
   for (int q = 0; q < plains; q++) {
     Term& t = *plain[q];
     for (long chunk = 0; chunk < t.chunks(); chunk++) chunks.push_back({&t, false, chunk, 0});
     for (int transpose = 0; transpose < t.sides(); transpose++) {
       sides.push_back({&t, transpose != 0, 0, 0});
+      if (!t.small()) shared.push_back(sides.back());
       const long n = transpose ? t.y_->n : t.x_->n;
       for (long i = 0; i < n; i += kPart) parts.push_back({&t, transpose != 0, i, std::min(n, i + kPart)});
     }
   }
-  parallel_for(threads, static_cast<long>(sides.size()), [&](long i) { sides[i].term->prepare(sides[i].transpose); });
-  parallel_for(threads, static_cast<long>(chunks.size()), [&](long i) { chunks[i].term->sweep_chunk(chunks[i].first); });
+  parallel_for(threads, static_cast<long>(shared.size()), [&](long i) { shared[i].term->prepare(shared[i].transpose, 0); });
+  parallel_for(threads, static_cast<long>(chunks.size()), [&](long i) {
+    Term& t = *chunks[i].term;
+    const int own = t.small() ? seat() : 0;
+    if (t.small()) t.sit(own);
+    t.sweep_chunk(chunks[i].first, own);
+  });
   parallel_for(threads, static_cast<long>(parts.size()),
                [&](long i) { parts[i].term->finish(parts[i].transpose, parts[i].first, parts[i].last); });
   for (const Task& side : sides) side.term->repair(side.transpose, threads);
@@ -244,7 +265,7 @@ void Term<T>::sums_found(int threads) {
   if (expand) field_.collect(same_, Sums::weights, nullptr, 0, threads);
   const long translations = field_.translations();
   parallel_for(threads, chunks() + translations, [&](long i) {
-    if (i < chunks()) sweep_chunk(i);
+    if (i < chunks()) sweep_chunk(i, 0);
     else field_.translate(i - chunks());
   });
   if (expand) {
@@ -263,7 +284,7 @@ template <class T>
 void Term<T>::prepare_parts(bool transpose, int threads) {
   const std::vector<double>&linear = transpose ? linear_y_ : linear_x_, &potential = transpose ? g : f;
   const Cloud& cloud = transpose ? *y_ : *x_;
-  Scaled<T>& side = transpose ? sy_ : sx_;
+  Scaled<T>& side = transpose ? seats_[0]->y : seats_[0]->x;
   const double constant = transpose ? -common() : common();
   side.scale(kLog2e / eps_, cost_.p, cost_.p == 2 && frames_pay<T>(*x_, *y_, cost_, eps_));
   parallel_for(threads, (cloud.tiles + kBlock - 1) / kBlock, [&](long h) {
@@ -276,14 +297,14 @@ void Term<T>::prepare_parts(bool transpose, int threads) {
 template <class T>
 void Term<T>::prepare_found(bool upper, int threads) {
   for (int transpose = 0; transpose < sides(); transpose++) prepare_parts(transpose != 0, threads);
-  if (field_.plan() != Field<T>::Plan::all) field_.search(sx_.side(), same_ ? sx_.side() : sy_.side(), upper, threads);
+  if (field_.plan() != Field<T>::Plan::all) field_.search(*pair().x, *pair().y, upper, threads);
 }
 
 // The same, in the same order of additions, on the calling thread.
 template <class T>
 void Term<T>::sums_alone() {
-  for (int transpose = 0; transpose < sides(); transpose++) prepare(transpose != 0, true);
-  for (long chunk = 0; chunk < chunks(); chunk++) sweep_chunk(chunk);
+  sit(0);
+  for (long chunk = 0; chunk < chunks(); chunk++) sweep_chunk(chunk, 0);
   for (int transpose = 0; transpose < sides(); transpose++) {
     finish(transpose != 0, 0, transpose ? y_->n : x_->n);
     repair(transpose != 0, 1);

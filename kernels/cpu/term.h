@@ -47,8 +47,8 @@ class Term {
   const Cloud& y() const { return *y_; }
   bool same() const { return same_; }
   double eps() const { return eps_; }
-  // For a self-term: where the same cloud may have been scaled to the same temperature already, on this thread.
-  void share(const Term& cross) { twin_ = x_ == cross.x_ ? &cross.sx_ : &cross.sy_; }
+  // For a self-term: where a thread may have scaled the same cloud to the same temperature already.
+  void share(const Term& cross) { cross_ = &cross; }
   double work() const;  // multiply-adds of one pass, roughly
 
   // Potentials that are zero once the clouds are centred.
@@ -71,7 +71,8 @@ class Term {
   void apply(const double* v, int width, int threads, std::vector<double>& out);
 
  private:
-  static constexpr long kPart = 4096;  // sums finished by one task
+  static constexpr long kPart = 4096;         // sums finished by one task
+  static constexpr long kSmallClouds = 4096;  // points
   int sides() const { return same_ ? 1 : 2; }
   void make_room();
   void sums_alone();
@@ -79,12 +80,13 @@ class Term {
   void prepare_parts(bool transpose, int threads);
   void prepare_found(bool upper, int threads);
   void add_expansions(Sums kind, const double* values, int width, int threads, std::vector<double>& out);
-  Pair<T> pair() const;
+  Pair<T> pair(int seat = 0) const;
   long chunks() const;
   long first_tile(long chunk) const;
   double common() const;
-  void prepare(bool transpose, bool alone = false);
-  void sweep_chunk(long chunk);
+  void prepare(bool transpose, int seat);
+  void sit(int seat);
+  void sweep_chunk(long chunk, int seat);
   void finish(bool transpose, long first, long last);
   void repair(bool transpose, int threads);
   std::vector<long> out_of_range(bool transpose, const std::vector<double>& sums) const;
@@ -99,8 +101,15 @@ class Term {
   bool same_;
   double cutoff_, least_, skipped_;  // tile pairs below 2^-cutoff are skipped; sums below `least` are recomputed
   double eps_ = 0, bits_ = 0;
-  Scaled<T> sx_, sy_;
-  const Scaled<T>* twin_ = nullptr;
+  // The clouds as the kernels read them. Small ones every thread keeps for itself: cores may be far apart.
+  struct Seat {
+    Scaled<T> x, y;
+    long sweep = 0;  // of which the potentials are
+  };
+  bool small() const { return x_->n + y_->n <= kSmallClouds; }
+  std::vector<std::unique_ptr<Seat>> seats_;
+  long sweep_ = 0;  // calls of sums()
+  const Term* cross_ = nullptr;
   std::vector<double> linear_x_, linear_y_;  // C = |x - y|^2 / 2 for centred points, plus these
   Aligned<T> partial_;                       // column sums of each chunk of rows
   std::unique_ptr<bool[]> touched_;          // [chunks][y.tiles] where those are written
