@@ -1,5 +1,5 @@
 // softmin: log-sum-exp of the logits, safe in any range. In double: it starts solves, repairs rows whose sums
-// left the range of `sweep`, and extends potentials to new points; it is not what the time goes to.
+// left the range of `sweep`, and extends potentials to new points.
 #include "tile.h"
 #include "verbs.h"
 
@@ -9,20 +9,36 @@ namespace {
 
 constexpr int kLanes = Simd<double>::lanes;
 
-// Logits of one point against one tile of y, and their maximum.
+constexpr double kLeast = 1e-300;  // of sums before their logarithm
+
+// The log-sum-exp of one point as far as tiles have been added: `top` is the largest logit so far.
+struct Running {
+  double top = -1e300;
+  Vec<double> sum = {};
+
+  double log_sum() const {
+    const double total = lane_sum<double>(sum);
+    return top + log2v(splat(total > kLeast ? total : kLeast))[0];
+  }
+};
+
+// Adds tile j of y to point i of [d][count].
 template <int P>
-OTCORE_INLINE Vec<double> point_logits(const Pair<double>& pair, const double* points, long count, long i, long j, double* t) {
+OTCORE_INLINE void add_tile(const Pair<double>& pair, const double* points, long count, long i, long j, Running& at) {
   const Side<double>& y = *pair.y;
-  const double *v = y.u + j * y.d * kTile, *flat = y.flat + j * kTile;
-  Vec<double> top = splat(-1e300);
-  for (int c = 0; c < kTile; c += kLanes) {
+  const double *v = y.u + j * y.d * kTile, *flat = y.flat + j * kTile, *weight = y.weight + j * kTile;
+  Vec<double> logits[kTile / kLanes], tops = splat(-1e300);
+  double square = 0;
+  if (P == 2)
+    for (int k = 0; k < y.d; k++) square += points[k * count + i] * points[k * count + i];
+  for (int q = 0; q < kTile / kLanes; q++) {
     Vec<double> acc = {};
     for (int k = 0; k < y.d; k++) {
       const double u = points[k * count + i];
       if (P == 2) {
-        acc += load(v + k * kTile + c) * u;
+        acc += load(v + k * kTile + q * kLanes) * u;
       } else {
-        const Vec<double> diff = load(v + k * kTile + c) - u;
+        const Vec<double> diff = load(v + k * kTile + q * kLanes) - u;
         acc += diff * diff;
       }
     }
@@ -31,30 +47,47 @@ OTCORE_INLINE Vec<double> point_logits(const Pair<double>& pair, const double* p
       sqrt_lanes<double>(acc);
       acc = -acc;
     }
-    acc += load(flat + c);
-    top = vmax(top, acc);
-    store(t + c, acc);
+    logits[q] = acc + load(flat + q * kLanes) - 0.5 * square;
+    tops = vmax(tops, logits[q]);
   }
-  return top;
+  const double top = lane_max<double>(tops);
+  if (top > at.top) {
+    at.sum *= exp2_clamped<Clamp::below>(splat(at.top - top));
+    at.top = top;
+  }
+  for (int q = 0; q < kTile / kLanes; q++)
+    at.sum += exp2_clamped<Clamp::below>(logits[q] - at.top) * load(weight + q * kLanes);
 }
 
+// The points go through the tiles of y together: first through the one that promises most, then through those that are
+// not certainly below 2^-cutoff of what every point has by then.
 template <int P>
 void softmin_points(const Pair<double>& pair, const double* points, long count, double* out) {
   const Side<double>& y = *pair.y;
-  double* t = new double[y.tiles * kTile];
-  for (long i = 0; i < count; i++) {
-    Vec<double> tops = splat(-1e300);
-    for (long j = 0; j < y.tiles; j++) tops = vmax(tops, point_logits<P>(pair, points, count, i, j, t + j * kTile));
-    const double top = lane_max<double>(tops);
-    Vec<double> sum = {};
-    for (long q = 0; q < y.tiles * kTile; q += kLanes) sum += exp2_clamped<Clamp::below>(load(t + q) - top) * load(y.weight + q);
-    double square = 0;
-    if (P == 2)
-      for (int k = 0; k < y.d; k++) square += points[k * count + i] * points[k * count + i];
-    const double total = lane_sum<double>(sum);
-    out[i] = top + log2v(splat(total > 1e-300 ? total : 1e-300))[0] - 0.5 * square;
+  double* scratch = new double[y.tiles + 2 * y.d];
+  double *bound = scratch, *lo = bound + y.tiles, *hi = lo + y.d;
+  for (int k = 0; k < y.d; k++) {
+    const double* own = points + k * count;
+    lo[k] = hi[k] = own[0];
+    for (long i = 1; i < count; i++) lo[k] = own[i] < lo[k] ? own[i] : lo[k], hi[k] = own[i] > hi[k] ? own[i] : hi[k];
   }
-  delete[] t;
+  box_bounds(y, P, lo, hi, 1, 0, 0, y.tiles, bound);
+  long first = 0;
+  for (long j = 1; j < y.tiles; j++) first = bound[j] > bound[first] ? j : first;
+  Running* at = new Running[count];
+  double least = 1e300;
+  for (long i = 0; i < count; i++) {
+    add_tile<P>(pair, points, count, i, first, at[i]);
+    const double sum = at[i].log_sum();
+    least = sum < least ? sum : least;
+  }
+  for (long j = 0; j < y.tiles; j++) {
+    if (j == first || bound[j] < least - pair.cutoff) continue;
+    for (long i = 0; i < count; i++) add_tile<P>(pair, points, count, i, j, at[i]);
+  }
+  for (long i = 0; i < count; i++) out[i] = at[i].log_sum();
+  delete[] at;
+  delete[] scratch;
 }
 
 }  // namespace

@@ -17,6 +17,7 @@ constexpr int kExponential = 12;  // multiply-adds that cost as much as an expon
 constexpr int kFramedDimension = 8;
 constexpr double kHarmless = 2e4;  // range of the logits whose rounding in float32 is about 1e-3 of a bit
 constexpr long kFewPoints = 2000;  // clouds ordered by one thread
+constexpr double kManyPairs = 0x1p23;  // whose logarithms of sums are taken in T
 constexpr long kBlock = 64;        // tiles prepared by one task
 constexpr double kSmall = 16, kSmallUnbalanced = 40;  // -log2 of the least sums that are not computed again
 template <class T>
@@ -336,12 +337,25 @@ std::vector<double> Term<T>::softmin_at(const std::vector<long>& places, bool tr
   return out;
 }
 
+// Many rows start from what the middle of their tile has: the sums then are mostly in range, and cost much less.
 template <class T>
 std::vector<double> Term<T>::softmin(int threads) {
-  std::vector<long> all(x_->n);
-  for (long i = 0; i < x_->n; i++) all[i] = i;
-  std::vector<double> out = softmin_at(all, false, threads);
-  for (size_t i = 0; i < linear_x_.size(); i++) out[i] += linear_x_[i];
+  const bool many = !x_->tree.empty() && !y_->tree.empty() &&
+                    static_cast<double>(x_->n) * static_cast<double>(y_->n) >= kManyPairs;
+  std::vector<long> places(many ? x_->tiles : x_->n);
+  for (size_t q = 0; q < places.size(); q++)
+    places[q] = many ? std::min<long>(q * kTile + kTile / 2, x_->n - 1) : static_cast<long>(q);
+  const std::vector<double> found = softmin_at(places, false, threads);
+  std::vector<double> out(x_->n);
+  for (long i = 0; i < x_->n; i++) out[i] = found[many ? i / kTile : i] + (linear_x_.empty() ? 0 : linear_x_[i]);
+  if (!many) return out;
+  f = out;
+  std::vector<double> nothing;
+  apply(nullptr, 0, threads, nothing);
+  for (long i = 0; i < x_->n; i++) out[i] -= eps_ * std::log(r[i]);
+  const std::vector<long> bad = out_of_range(false, r);
+  const std::vector<double> exact = softmin_at(bad, false, threads);
+  for (size_t q = 0; q < bad.size(); q++) out[bad[q]] = exact[q] + (linear_x_.empty() ? 0 : linear_x_[bad[q]]);
   return out;
 }
 
@@ -373,8 +387,9 @@ void Term<T>::log_sums_at(const double* points, long count, bool transpose, int 
   scaled.potential(potential.data(), linear.empty() ? nullptr : linear.data(), 0, true);
   Pair<double> pair{};
   pair.y = &scaled.side(), pair.p = cost_.p, pair.floor = cost_.floor * k * k;
+  pair.cutoff = kPrecision<T> + 4 + std::log2(static_cast<double>(other.n));
   const double factor = cost_.p == 2 ? std::sqrt(k) : k;
-  constexpr long kRowsPerTask = 16;
+  constexpr long kRowsPerTask = kTile;
   const double pairs = static_cast<double>(count) * static_cast<double>(other.n) * (other.d + 24);
   parallel_for(pairs < kSerial ? 1 : threads, (count + kRowsPerTask - 1) / kRowsPerTask, [&](long task) {
     const long first = task * kRowsPerTask, rows = std::min(kRowsPerTask, count - first);

@@ -34,19 +34,19 @@ struct OffsetStorage {
   alignas(64) T a[kTile], b[kTile], lost_a[kTile], lost_b[kTile];
 };
 
-// Upper bounds on the logits of tile `i` against the tiles [j0, j1) of y, from potentials and, where there are enough
-// tiles for skipping some to pay, boxes.
+// Upper bounds on the logits of points in a box, of potentials up to `top`, against the tiles [j0, j1) of y: from
+// potentials and, where there are enough tiles for skipping some to pay, boxes. Coordinate k of the box is
+// lo[k * stride] to hi[k * stride].
 template <class T>
-void tile_bounds(const Pair<T>& pair, long i, long j0, long j1, double* bound) {
-  const Side<T>&x = *pair.x, &y = *pair.y;
-  const double top = x.top[i];
+void box_bounds(const Side<T>& y, int p, const double* lo, const double* hi, long stride, double top, long j0, long j1,
+                double* bound) {
   if (y.tiles <= kFewTiles) {
     for (long j = j0; j < j1; j++) bound[j] = top + y.top[j];
     return;
   }
   for (long j = j0; j < j1; j++) bound[j] = 0;
   for (int k = 0; k < y.d; k++) {
-    const double xlo = x.lo[k * x.tiles + i], xhi = x.hi[k * x.tiles + i];
+    const double xlo = lo[k * stride], xhi = hi[k * stride];
     const double *ylo = y.lo + k * y.tiles, *yhi = y.hi + k * y.tiles;
     for (long j = j0; j < j1; j++) {
       const double below = xlo - yhi[j], above = ylo[j] - xhi;
@@ -55,10 +55,16 @@ void tile_bounds(const Pair<T>& pair, long i, long j0, long j1, double* bound) {
       bound[j] += gap * gap;
     }
   }
-  if (pair.p == 2)
+  if (p == 2)
     for (long j = j0; j < j1; j++) bound[j] = top + y.top[j] - 0.5 * bound[j];
   else
     for (long j = j0; j < j1; j++) bound[j] = top + y.top[j] - __builtin_sqrt(bound[j]);
+}
+
+template <class T>
+void tile_bounds(const Pair<T>& pair, long i, long j0, long j1, double* bound) {
+  const Side<T>& x = *pair.x;
+  box_bounds(*pair.y, pair.p, x.lo + i, x.hi + i, x.tiles, x.top[i], j0, j1, bound);
 }
 
 struct Range {

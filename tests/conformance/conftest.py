@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,9 @@ def backend(request: pytest.FixtureRequest) -> str:
     """The two that run everywhere; the others are compared with them elsewhere."""
     name: str = request.param
     return name
+
+
+@pytest.fixture
+def seed() -> int:
+    """A new one in every run."""
+    return random.randrange(2**30)

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from otcore.backends.cpu import Cpu
 from otcore.backends.dense import Dense
+from tests.kernels.case import Case
 from tests.problems import cloud, weights
 from tests.tolerance import assert_as_accurate, assert_solved
 
@@ -29,29 +29,6 @@ SHAPES = [
     (40, 66, 64),
 ]
 FLOOR = 1e-8
-
-
-@dataclass(frozen=True)
-class Case:
-    x: Tensor
-    y: Tensor
-    f: Tensor
-    g: Tensor
-    a: Tensor
-    b: Tensor
-    cost: int
-    eps: float
-
-    def to(self, dtype: torch.dtype) -> Case:
-        return Case(*(getattr(self, name).to(dtype) for name in "xyfgab"), self.cost, self.eps)
-
-    @property
-    def clouds(self) -> tuple[Tensor, ...]:
-        return self.x, self.y, self.f, self.g, self.a, self.b
-
-    @property
-    def ground(self) -> dict[str, float]:
-        return {"cost": self.cost, "eps": self.eps}
 
 
 def case(n: int, m: int, d: int, p: int, blur: float = 0.2, distance: float = 0.5, batch: int = 2) -> Case:
