@@ -11,7 +11,7 @@
 namespace otcore {
 namespace {
 
-constexpr long kPointsForLevels = 4096;  // of both clouds, from which clusters of them pay
+constexpr long kPointsForLevels = 1000;  // of both clouds, from which clusters of them pay
 constexpr double kRadius = 0.5;           // of clusters, in blurs
 constexpr double kFineRadius = 0.025;      // the same where nothing corrects what clusters get wrong
 constexpr double kLeaveLevel = 0.7;       // of tol, at which the last level of clusters makes way for the points
@@ -168,7 +168,7 @@ void solve_item(Item<Given>& item, int d, const Settings& s, int threads) {
   const Part parts[] = {{problem.xy.get(), s.rho_x, s.rho_y, item.f, item.g},
                         {problem.xx.get(), s.rho_x, s.rho_x, item.f_xx, nullptr},
                         {problem.yy.get(), s.rho_y, s.rho_y, item.g_yy, nullptr}};
-  item.value = item.marginal_error = item.pairs = 0, item.n_iter = 0, item.status = kConverged;
+  item.value = item.marginal_error = item.pairs = 0, item.n_iter = 0, item.status = kConverged, item.stalled = false;
   for (const Part& part : parts) {
     if (!part.term) continue;
     Term<T>& t = *part.term;
@@ -194,6 +194,7 @@ void solve_item(Item<Given>& item, int d, const Settings& s, int threads) {
     if (cross) t.y().unplace(t.g.data(), part.g), item.n_iter = solver.n_iter;
     item.marginal_error = std::max(item.marginal_error, solver.error);
     item.status = std::max(item.status, solver.status);
+    item.stalled = item.stalled || solver.stalled;
   }
   if (s.debias) item.value += 0.5 * s.eps * std::pow(problem.x->mass - problem.y->mass, 2);
   // The caller gets it as what the points are.
@@ -287,8 +288,18 @@ void each(Item<T>* items, long count, int d, const Settings& settings, F&& solve
 template <class T>
 void anneal(Item<T>* items, long count, int d, const Settings& settings) {
   each(items, count, d, settings, [](Item<T>& item, int d, const Settings& s, int threads) {
-    if (needs_double(item, d, s)) solve_item<double>(item, d, s, threads);
-    else solve_item<T>(item, d, s, threads);
+    if (needs_double(item, d, s)) {
+      solve_item<double>(item, d, s, threads);
+      return;
+    }
+    solve_item<T>(item, d, s, threads);
+    if (!item.stalled) return;
+    Settings rest = s;
+    rest.warm = true, rest.max_iter = std::max(1L, s.max_iter - item.n_iter);
+    const long sweeps = item.n_iter;
+    const double pairs = item.pairs;
+    solve_item<double>(item, d, rest, threads);
+    item.n_iter += sweeps, item.pairs += pairs;
   });
 }
 

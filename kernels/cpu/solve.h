@@ -48,6 +48,7 @@ struct Item {
   double pairs;  // of points (or clusters) whose exponential was taken
   long n_iter;
   int status;
+  bool stalled;  // in float32
 };
 
 // Whether ordered points can make compact tiles: not in high dimension, nor where a few points would have to.

@@ -16,6 +16,7 @@ constexpr double kBetween = 0.01;   // marginal error at which annealing moves o
 constexpr long kBetweenSweeps = 60; // and the sweeps after which it does so anyway
 constexpr long kPatience = 60;      // sweeps without a tenth of progress after which acceleration rests
 constexpr long kRest = 10;          // for this many plain updates at first, twice as many every further time
+constexpr int kRests = 2;           // in float32, rests after which rounding is what keeps a solve from its end
 constexpr double kSpareBits = 5;    // of sums served by expansions, beyond the marginal error wanted
 constexpr double kFewestBits = 12;  // and in any case
 constexpr double kLargest = 300;    // exponent beyond which a marginal is so wrong that its size no longer matters
@@ -81,6 +82,7 @@ class Solver {
   double error = INFINITY;
   long n_iter = 0;
   int status = kMaxIter;
+  bool stalled = false;  // for want of digits: float64 would go on
 
   // Both half-steps from potentials that are zero between the centred clouds; of a self-term, the fixed point of equal
   // ones, from a constant that keeps the sums in range.
@@ -120,6 +122,7 @@ class Solver {
     anderson_.reset();
     double before = INFINITY, best = INFINITY, mark = INFINITY;
     long since = 0, rest = 0, span = kRest;
+    int rests = 0;
     Vector best_f, best_g;
     for (long sweeps = 1;; sweeps++) {
       if (!std::exchange(looked_, false)) sums(), n_iter++;
@@ -133,7 +136,12 @@ class Solver {
       if (s_.interrupted && s_.interrupted()) return status = kInterrupted, false;
       const bool over = sweeps >= most;
       if (!std::isfinite(error) || (error > best && over) || (rest == 0 && since >= kPatience)) {
+        if (!over) rests++;
         t_.f = best_f, t_.g = best_g;
+        if (sizeof(T) == 4 && last && rests == kRests) {
+          error = best;
+          return stalled = true, false;
+        }
         anderson_.reset();
         before = INFINITY, since = 0, rest = span, span *= 2;
         if (over && !last) return true;

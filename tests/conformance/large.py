@@ -43,8 +43,8 @@ class Large:
     def drawn(cls, arrangement: str, seed: int, dtype: torch.dtype, **fixed: Any) -> Large:
         draw = random.Random(seed)
         free = {
-            "n": draw.randrange(2500, 4000),
-            "m": draw.randrange(2500, 4000),
+            "n": draw.choice([draw.randrange(600, 2500), draw.randrange(2500, 4000)]),
+            "m": draw.choice([draw.randrange(600, 2500), draw.randrange(2500, 4000)]),
             "d": draw.choice([1, 2, 2, 2, 3]),
             "p": draw.choice([1, 2, 2]),
             "blur": draw.choice([0.003, 0.01, 0.03, 0.1, 0.3, 1.0]),

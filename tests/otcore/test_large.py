@@ -1,6 +1,8 @@
-"""What is special to many points: progress, counted pairs, kept orders."""
+"""What is special to many points: progress, counted pairs, kept orders, digits that end."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
@@ -57,3 +59,24 @@ def test_results_do_not_depend_on_what_was_solved_before(d: int) -> None:
     again = sinkhorn(x, y, blur=0.2)
     assert torch.equal(first.f, again.f)
     assert torch.equal(first.value, again.value)
+
+
+def test_float32_goes_on_in_float64_where_its_digits_end() -> None:
+    """Thin petals a hundred blurs apart: sums to 1e-3 need more digits than float32 has."""
+    draw = torch.Generator().manual_seed(1)
+    clouds = []
+    for scale in (0.8, 1.0):
+        angle = torch.randint(0, 10, (700,), generator=draw) * (2 * math.pi / 10)
+        along, across = 3 + torch.randn(700, generator=draw), 0.1 * torch.randn(700, generator=draw)
+        petals = [angle.cos() * along - angle.sin() * across, angle.sin() * along + angle.cos() * across]
+        clouds.append(scale * torch.stack(petals, 1))
+    x, y = clouds
+    solution = sinkhorn(x, y, blur=0.05, tol=1e-3)
+    assert solution.converged
+    f, g = solution.f.double(), solution.g.double()
+    cost = 0.5 * (x.double()[:, None] - y.double()).square().sum(2)
+    plan = ((f[:, None] + g - cost) / 0.05**2).exp() / 700**2
+    error = sum(float((plan.sum(k) - 1 / 700).abs().sum()) for k in (0, 1))
+    # Rounding the potentials to float32 changes each sum by up to two of their last places.
+    rounded = 2 * 2 * torch.finfo(torch.float32).eps * float(f.abs().max() + g.abs().max()) / 0.05**2
+    assert error <= 1e-3 + rounded
