@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from otcore import ConvergenceWarning, SamplesLoss, Solution, sinkhorn_divergence
+from otcore import SamplesLoss, Solution, sinkhorn_divergence
 from otcore.solution import Potentials
 
 PUBLISHED_BLUR = 0.05
 PUBLISHED_SCALING = 0.7
-_WARM_SWEEPS = 100
 
 
 @dataclass(frozen=True)
@@ -48,20 +46,8 @@ class Transport:
         return value
 
     def warm(self, x: Tensor, y: Tensor, init: Potentials | None) -> tuple[Tensor, Potentials]:
-        """S(x, y), started from the potentials of an earlier solve, and the potentials it ends at.
-
-        A warm start that does not reach `tol` soon is thrown away, and the problem is solved cold:
-        stopping early would give gradients that ruin the training.
-        """
-        if init is not None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                solution = self._solve(
-                    x, y, max_iter=min(self.max_iter, _WARM_SWEEPS), init=init, return_solution=True
-                )
-            if solution.converged:
-                return solution.value, _potentials(solution)
-        solution = self._solve(x, y, return_solution=True)
+        """S(x, y), started from the potentials of an earlier solve, and the potentials it ends at."""
+        solution = self._solve(x, y, init=init, return_solution=True)
         return solution.value, _potentials(solution)
 
     def _solve(self, x: Tensor, y: Tensor, **options: Any) -> Any:

@@ -109,8 +109,9 @@ bool large(const Term<T>& t) {
 }
 
 // A solve of x-y, annealed, coarse to fine. `fine` is the solver of the points themselves, and holds a warm start.
+// False where that is of no use.
 template <class T>
-void descend(Solver<T>& fine, const Settings& s, const Vector& temperatures, int threads, double& pairs) {
+bool descend(Solver<T>& fine, const Settings& s, const Vector& temperatures, int threads, double& pairs) {
   Term<T>& points = fine.term();
   const bool balanced = std::isinf(s.rho_x) && std::isinf(s.rho_y);
   const bool clustered = large(points);
@@ -130,8 +131,10 @@ void descend(Solver<T>& fine, const Settings& s, const Vector& temperatures, int
     Solver<T>& solver = level ? *level : fine;
     if (eps == 0 && s.warm) {
       descent.restrict();
+      const double error = solver.look(s.eps);
+      if (std::isinf(error)) return false;
       // Clusters that are nearly solved would only lose what the points know.
-      if (level && level->look(s.eps) < kNear * s.tol) break;
+      if (level && error < kNear * s.tol) break;
     } else if (eps == 0) {
       solver.start(way[k].eps, last);
     }
@@ -142,7 +145,7 @@ void descend(Solver<T>& fine, const Settings& s, const Vector& temperatures, int
     if (level) pairs += t.pairs - paired;
     if (!go_on) {
       if (level) fine.status = level->status, fine.error = level->error, fine.n_iter += level->n_iter;
-      return;
+      return true;
     }
     // Linear in eps, from the two last temperatures to the next.
     const Vector f = t.f, g = t.g;
@@ -156,6 +159,7 @@ void descend(Solver<T>& fine, const Settings& s, const Vector& temperatures, int
   }
   fine.n_iter += level->n_iter;
   fine.settle(s.eps);
+  return true;
 }
 
 template <class T, class Given>
@@ -178,12 +182,16 @@ void solve_item(Item<Given>& item, int d, const Settings& s, int threads) {
       if (cross) t.g = t.y().place(part.g);
     }
     Solver<T> solver(t, part.rho_x, part.rho_y, s, threads);
-    if (cross && !s.warm) {
-      descend(solver, s, annealing(s.diameter < 0 ? problem.diameter(s.cost.p) : s.diameter, s), threads, item.pairs);
-    } else if (cross && large(t)) {
-      descend(solver, s, {s.eps}, threads, item.pairs);
-    } else {
-      if (!s.warm) solver.start(s.eps, true);
+    bool warm = s.warm;
+    if (warm && cross && large(t)) warm = descend(solver, s, {s.eps}, threads, item.pairs);
+    else if (warm && (warm = std::isfinite(solver.look(s.eps)))) solver.settle(s.eps);
+    if (!warm && cross) {
+      Settings cold = s;
+      cold.warm = false;
+      const double diameter = s.diameter < 0 ? problem.diameter(s.cost.p) : s.diameter;
+      descend(solver, cold, annealing(diameter, s), threads, item.pairs);
+    } else if (!warm) {
+      solver.start(s.eps, true);
       solver.settle(s.eps);
     }
     item.pairs += t.pairs;

@@ -17,6 +17,7 @@ constexpr long kBetweenSweeps = 60; // and the sweeps after which it does so any
 constexpr long kPatience = 60;      // sweeps without a tenth of progress after which acceleration rests
 constexpr long kRest = 10;          // for this many plain updates at first, twice as many every further time
 constexpr int kRests = 2;           // in float32, rests after which rounding is what keeps a solve from its end
+constexpr double kLost = 2;         // mean |log| of what sums are off by, from which potentials are no good start
 constexpr double kSpareBits = 5;    // of sums served by expansions, beyond the marginal error wanted
 constexpr double kFewestBits = 12;  // and in any case
 constexpr double kLargest = 300;    // exponent beyond which a marginal is so wrong that its size no longer matters
@@ -62,6 +63,12 @@ inline double side_error(const Vector& w, const Vector& sums, const Vector& f, d
   return s;
 }
 
+inline double side_off(const Vector& w, const Vector& logs, const Vector& f, double rho) {
+  double s = 0;
+  for (size_t i = 0; i < w.size(); i++) s += w[i] * std::min(std::abs(logs[i] + (std::isinf(rho) ? 0 : f[i] / rho)), kLargest);
+  return s;
+}
+
 // <a, f>, or rho (m_a - <a, e^{-f/rho}>)
 inline double side_value(const Vector& w, const Vector& f, double rho) {
   if (std::isinf(rho)) return dot(w, f);
@@ -102,14 +109,15 @@ class Solver {
     for (size_t j = 0; j < t_.g.size(); j++) t_.g[j] = damping(eps, rho_y_) * (t_.g[j] - eps * t_.log_c[j]);
   }
 
-  // The marginal error as it is.
+  // The marginal error as it is; infinite where a cold start is nearer to the end.
   double look(double eps) {
     t_.temperature(eps, bits(s_.tol));
-    sums();
+    sums(false);
     n_iter++;
-    const double now = measure();
+    if (!(off() <= kLost)) return INFINITY;
+    t_.repair(threads_);
     looked_ = true;
-    return std::isfinite(now) ? now : INFINITY;
+    return measure();
   }
 
   // Sweeps at one temperature: at the last until the error is below tol, or max_iter times; else until it is below
@@ -196,9 +204,9 @@ class Solver {
     return w;
   }
 
-  void sums() {
+  void sums(bool repaired = true) {
     Term<T>* term = &t_;
-    Term<T>::sums(&term, 1, threads_);
+    Term<T>::sums(&term, 1, threads_, repaired);
   }
 
   // How right sums need to be: a part of the marginal error that is asked for.
@@ -209,6 +217,13 @@ class Solver {
     const double rows = side_error(t_.x().weights, t_.r, t_.f, rho_x_, threads_);
     const double columns = t_.same() ? rows : side_error(t_.y().weights, t_.c, t_.g, rho_y_, threads_);
     return (t_.skipped() + rows + columns) * 2 / (t_.x().mass + t_.y().mass);
+  }
+
+  // How far the logarithms of sums are from what they should be, in the mean.
+  double off() const {
+    const double rows = side_off(t_.x().weights, t_.log_r, t_.f, rho_x_);
+    const double columns = t_.same() ? rows : side_off(t_.y().weights, t_.log_c, t_.g, rho_y_);
+    return (rows + columns) / (t_.x().mass + t_.y().mass);
   }
 
   // The averaged update, accelerated unless `plain`.

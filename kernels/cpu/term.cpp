@@ -212,7 +212,18 @@ void Term<T>::make_room() {
 }
 
 template <class T>
-void Term<T>::sums(Term* const* terms, int count, int threads) {
+void Term<T>::sums(Term* const* terms, int count, int threads, bool repaired) {
+  sums_as_they_are(terms, count, threads);
+  for (int q = 0; q < count && repaired; q++) terms[q]->repair(threads);
+}
+
+template <class T>
+void Term<T>::repair(int threads) {
+  for (int transpose = 0; transpose < sides(); transpose++) repair(transpose != 0, threads);
+}
+
+template <class T>
+void Term<T>::sums_as_they_are(Term* const* terms, int count, int threads) {
   struct Task {
     Term* term;
     bool transpose;
@@ -234,13 +245,12 @@ void Term<T>::sums(Term* const* terms, int count, int threads) {
     for (int q = 0; q < plains; q++) plain[q]->sums_alone();
     return;
   }
-  std::vector<Task> shared, sides, chunks, parts;
+  std::vector<Task> shared, chunks, parts;
   for (int q = 0; q < plains; q++) {
     Term& t = *plain[q];
     for (long chunk = 0; chunk < t.chunks(); chunk++) chunks.push_back({&t, false, chunk, 0});
     for (int transpose = 0; transpose < t.sides(); transpose++) {
-      sides.push_back({&t, transpose != 0, 0, 0});
-      if (!t.small()) shared.push_back(sides.back());
+      if (!t.small()) shared.push_back({&t, transpose != 0, 0, 0});
       const long n = transpose ? t.y_->n : t.x_->n;
       for (long i = 0; i < n; i += kPart) parts.push_back({&t, transpose != 0, i, std::min(n, i + kPart)});
     }
@@ -254,7 +264,6 @@ void Term<T>::sums(Term* const* terms, int count, int threads) {
   });
   parallel_for(threads, static_cast<long>(parts.size()),
                [&](long i) { parts[i].term->finish(parts[i].transpose, parts[i].first, parts[i].last); });
-  for (const Task& side : sides) side.term->repair(side.transpose, threads);
 }
 
 // The same where tiles are found by trees or left to expansions: one term by all threads.
@@ -276,7 +285,6 @@ void Term<T>::sums_found(int threads) {
   for (int transpose = 0; transpose < sides(); transpose++) {
     const long n = transpose ? y_->n : x_->n;
     parallel_for(threads, (n + kPart - 1) / kPart, [&](long i) { finish(transpose != 0, i * kPart, std::min(n, (i + 1) * kPart)); });
-    repair(transpose != 0, threads);
   }
 }
 
@@ -306,10 +314,7 @@ template <class T>
 void Term<T>::sums_alone() {
   sit(0);
   for (long chunk = 0; chunk < chunks(); chunk++) sweep_chunk(chunk, 0);
-  for (int transpose = 0; transpose < sides(); transpose++) {
-    finish(transpose != 0, 0, transpose ? y_->n : x_->n);
-    repair(transpose != 0, 1);
-  }
+  for (int transpose = 0; transpose < sides(); transpose++) finish(transpose != 0, 0, transpose ? y_->n : x_->n);
 }
 
 template <class T>

@@ -55,8 +55,10 @@ class Term {
   void zero();
   // `bits`: how right sums have to be where expansions serve them (negative: as right as is usual for T).
   void temperature(double eps, double bits = -1);
-  // Row and column sums at (f, g) and the current temperature. Several terms share one parallel region.
-  static void sums(Term* const* terms, int count, int threads);
+  // Row and column sums at (f, g) and the current temperature. Several terms share one parallel region. Sums out of
+  // range are computed again unless `repaired` is false: then that is left to repair().
+  static void sums(Term* const* terms, int count, int threads, bool repaired = true);
+  void repair(int threads);
 
   // out[i] = log sum_j b_j exp((g_j - C_ij) / eps), C between centred points and g less its linear part, at
   // [count][d] points in the frame of x (transpose: sums over x at points in the frame of y).
@@ -75,6 +77,7 @@ class Term {
   static constexpr long kSmallClouds = 4096;  // points
   int sides() const { return same_ ? 1 : 2; }
   void make_room();
+  static void sums_as_they_are(Term* const* terms, int count, int threads);
   void sums_alone();
   void sums_found(int threads);
   void prepare_parts(bool transpose, int threads);

@@ -80,3 +80,17 @@ def test_float32_goes_on_in_float64_where_its_digits_end() -> None:
     # Rounding the potentials to float32 changes each sum by up to two of their last places.
     rounded = 2 * 2 * torch.finfo(torch.float32).eps * float(f.abs().max() + g.abs().max()) / 0.05**2
     assert error <= 1e-3 + rounded
+
+
+@pytest.mark.parametrize("n", [300, 3000])
+@pytest.mark.parametrize("distance", [0.01, 1.0, 30.0])
+def test_a_warm_start_that_is_of_no_use_costs_little(n: int, distance: float) -> None:
+    """Points move by a fifth of a blur, or so far that what they started from means nothing."""
+    x, y = cloud(n, 2, 0), cloud(n, 2, 1)
+    before = sinkhorn_divergence(x, y, blur=0.05, return_solution=True)
+    moved = x + distance * cloud(n, 2, 2)
+    cold = sinkhorn_divergence(moved, y, blur=0.05, return_solution=True)
+    warm = sinkhorn_divergence(moved, y, blur=0.05, init=before, return_solution=True)
+    assert warm.converged
+    assert warm.pairs < 1.25 * cold.pairs
+    assert abs(warm.value - cold.value) < 2e-2 * 0.05**2 + 1e-9 * abs(cold.value)
