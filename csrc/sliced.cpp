@@ -32,6 +32,13 @@ bool run(Address x, Address y, Address a, Address b, Address directions, const s
   return sliced(all.data(), items, settings);
 }
 
+template <class T>
+void scale(Address from, Address factors, const std::vector<long>& sizes, int threads, Address to) {
+  py::gil_scoped_release release;
+  scale_items(reinterpret_cast<const T*>(from), reinterpret_cast<const T*>(factors), sizes.data(),
+              static_cast<long>(sizes.size()), threads, reinterpret_cast<T*>(to));
+}
+
 }  // namespace
 
 void bind_sliced(py::module_& m) {
@@ -40,5 +47,8 @@ void bind_sliced(py::module_& m) {
                      Address costs, Address slope_x, Address slope_y) {
     const SlicedSettings settings{d, count, p, root, threads};
     return (wide ? run<double> : run<float>)(x, y, a, b, directions, n, m, own, settings, value, costs, slope_x, slope_y);
+  });
+  m.def("scale_items", [](bool wide, Address from, Address factors, const std::vector<long>& sizes, int threads, Address to) {
+    (wide ? scale<double> : scale<float>)(from, factors, sizes, threads, to);
   });
 }

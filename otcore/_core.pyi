@@ -109,3 +109,6 @@ def sliced(
     slope_x: int,
     slope_y: int,
 ) -> bool: ...
+def scale_items(
+    wide: bool, source: int, factors: int, sizes: list[int], threads: int, target: int
+) -> None: ...

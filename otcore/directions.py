@@ -75,14 +75,14 @@ def make_projections(
     generator: Any,
     sampling: Any,
 ) -> Tensor:
-    """Projections (1, D, L) or (items, D, L), drawn or as given, of the shape and dtype that work."""
+    """Projections (D, L) or (items, D, L), drawn or as given, of the shape and dtype that work."""
     d = x.shape[-1]
     if sampling not in SAMPLINGS:
         raise ValueError(f"sampling is {sampling!r}; use one of {', '.join(map(repr, SAMPLINGS))}.")
     if projections is None:
         count = _count("n_projections", n_projections)
         drawn_by = make_generator(seed, generator, x)
-        return draw(d, count, x, sampling, drawn_by).unsqueeze(0)
+        return draw(d, count, x, sampling, drawn_by)
     if not isinstance(projections, Tensor):
         raise ValueError(
             f"projections is a {type(projections).__name__}; use a torch.Tensor (or NumPy arrays throughout)."
@@ -101,7 +101,7 @@ def make_projections(
         )
     if projections.device != x.device:
         raise ValueError(f"projections is on {projections.device} and x on {x.device}; move it, with .to().")
-    return (projections if batched else projections.unsqueeze(0)).to(x.dtype).contiguous()
+    return projections.to(x.dtype).contiguous()
 
 
 def check_projections(projections: Tensor) -> None:

@@ -10,7 +10,8 @@ import torch
 
 from .functional import _from_numpy, full_precision
 from .problem import make_problem
-from .sliced import evaluate, power_of
+from .sliced import power_of
+from .sliced_operators import Measures, sliced
 
 
 @full_precision
@@ -73,8 +74,8 @@ def wasserstein_1d(
         assert x is not None
         assert y is not None
         problem = make_problem(x.unsqueeze(-1), y.unsqueeze(-1), a, b)
-        direction = problem.x.new_ones(1, 1, 1)
-        value, _ = evaluate(problem, direction, power_of(p), False, False)
+        measures = Measures(problem.x, problem.y, problem.a, problem.b, problem.weighted, (), ())
+        value, _ = sliced(measures, problem.x.new_ones(1, 1), power_of(p), False, False)
     except ValueError as error:
         names = {"x ": "u_values ", "y ": "v_values ", "a ": "u_weights ", "b ": "v_weights "}
         text = str(error)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .directions import make_projections
 from .functional import _form, _from_numpy, full_precision
-from .problem import Problem, _is_real, make_problem
+from .problem import _is_real, make_problem
 from .quantiles import rooted
-from .sliced_operators import sliced
+from .sliced_operators import Measures, sliced
 from .solution import Form
 
 
@@ -35,6 +35,10 @@ class SlicedSolution:
     projections: Any
 
 
+_SINGLE = Form(batched=False, ragged=False, nested=False, numpy=False)
+_ABSENT = torch.empty(0)
+
+
 def power_of(p: Any) -> float:
     """p as a float; ValueError unless it is at least 1."""
     if not _is_real(p) or not 1 <= p < float("inf"):
@@ -42,17 +46,25 @@ def power_of(p: Any) -> float:
     return float(p)
 
 
-def checked_clouds(x: Any, y: Any, a: Any, b: Any) -> tuple[Problem, Form]:
-    """The clouds, checked and batched, and how they were given."""
+def checked_clouds(x: Any, y: Any, a: Any, b: Any, *, single: bool = True) -> tuple[Measures, Form]:
+    """The clouds, checked, and how they were given; batched, but where `single` ones may stay as they are."""
+    if type(x) is Tensor and type(y) is Tensor and a is None and b is None and single:
+        # What needs no more than a look: small problems take less time than the general checks.
+        known = x.dim() == y.dim() == 2 and x.dtype in (torch.float32, torch.float64)
+        same = x.dtype == y.dtype and x.device == y.device and x.shape[-1] == y.shape[-1]
+        if known and same and x.shape[0] and y.shape[0] and not x.is_nested and not y.is_nested:
+            absent = _ABSENT if x.device.type == "cpu" else x.new_empty(0)
+            return Measures(x, y, absent, absent, False, (), ()), _SINGLE
     form = _form(x)
     if form.numpy:
         x, y, a, b = (_from_numpy(name, given) for name, given in (("x", x), ("y", y), ("a", a), ("b", b)))
-    return make_problem(x, y, a, b), form
+    problem = make_problem(x, y, a, b)
+    return Measures(problem.x, problem.y, problem.a, problem.b, problem.weighted, *problem.counts), form
 
 
 def as_given(form: Form, tensor: Tensor) -> Any:
     """A result (items, ...) without its first dimension for single clouds, and as NumPy where these are."""
-    if not form.batched and not form.ragged:
+    if not form.batched and not form.ragged and form is not _SINGLE:
         tensor = tensor.squeeze(0)
     return tensor.detach().numpy()[()] if form.numpy else tensor
 
@@ -120,33 +132,14 @@ def sliced_wasserstein_distance(
 
     Source: Bonneel, Rabin, Peyre, Pfister, "Sliced and Radon Wasserstein barycenters of measures", JMIV 2015.
     """
-    problem, form = checked_clouds(x, y, a, b)
+    measures, form = checked_clouds(x, y, a, b)
     p = power_of(p)
     if form.numpy and projections is not None:
         projections = _from_numpy("projections", projections)
     directions = make_projections(
-        problem.x, problem.items, n_projections, projections, seed, generator, sampling
+        measures.x, measures.items, n_projections, projections, seed, generator, sampling
     )
-    value, costs = evaluate(problem, directions, p, bool(root), projections is not None)
+    value, costs = sliced(measures, directions, p, bool(root), projections is not None)
     if not return_solution:
         return as_given(form, value)
-    shown = directions if len(directions) > 1 else directions.squeeze(0)
-    return make_solution(form, value, costs, shown.numpy() if form.numpy else shown, p, root)
-
-
-def evaluate(
-    problem: Problem, directions: Tensor, p: float, root: bool, given: bool
-) -> tuple[Tensor, Tensor]:
-    """The value (items,) and W_p^p along each direction (items, L)."""
-    return sliced(
-        problem.x,
-        problem.y,
-        problem.a,
-        problem.b,
-        directions,
-        p,
-        root,
-        problem.weighted,
-        given,
-        *problem.counts,
-    )
+    return make_solution(form, value, costs, directions.numpy() if form.numpy else directions, p, root)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from .directions import check_projections, make_projections
 from .functional import _from_numpy, full_precision
-from .problem import Problem, _count, _positive
-from .sliced import as_given, checked_clouds, evaluate, power_of
-from .sliced_operators import Options, dense_costs
+from .problem import _count, _positive
+from .sliced import as_given, checked_clouds, power_of
+from .sliced_operators import Measures, Options, dense_costs, sliced
 from .solution import ConvergenceWarning
 
 _STARTS = 4
@@ -78,7 +78,7 @@ def max_sliced_wasserstein_distance(
 
     Source: Deshpande et al., "Max-sliced Wasserstein distance and its use for GANs", arXiv:1904.05877.
     """
-    problem, form = checked_clouds(x, y, a, b)
+    measures, form = checked_clouds(x, y, a, b, single=False)
     p = power_of(p)
     tol = _positive("tol", tol)
     if max_iter is None:
@@ -88,12 +88,12 @@ def max_sliced_wasserstein_distance(
     if form.numpy and projections is not None:
         projections = _from_numpy("projections", projections)
     directions = make_projections(
-        problem.x, problem.items, n_projections, projections, seed, generator, sampling
+        measures.x, measures.items, n_projections, projections, seed, generator, sampling
     ).detach()
     with torch.no_grad():
         if projections is not None:
             check_projections(directions)
-        best, converged, n_iter, slope = _climb(problem, directions, p, max_iter, tol)
+        best, converged, n_iter, slope = _climb(measures, directions, p, max_iter, tol)
     if max_iter and not bool(converged.all()):
         warnings.warn(
             f"not converged: {int((~converged).sum())} of {len(converged)} directions after {n_iter} steps, "
@@ -102,7 +102,7 @@ def max_sliced_wasserstein_distance(
             ConvergenceWarning,
             stacklevel=3,
         )
-    value, _ = evaluate(problem, best, p, bool(root), False)
+    value, _ = sliced(measures, best, p, bool(root), False)
     if not return_solution:
         return as_given(form, value)
     shown = as_given(form, value), as_given(form, best.squeeze(-1)), as_given(form, converged)
@@ -110,13 +110,13 @@ def max_sliced_wasserstein_distance(
 
 
 def _climb(
-    problem: Problem, directions: Tensor, p: float, max_iter: int, tol: float
+    measures: Measures, directions: Tensor, p: float, max_iter: int, tol: float
 ) -> tuple[Tensor, Tensor, int, Tensor]:
     """The best direction of each item, (items, D, 1), whether it is at rest, steps, and its slope."""
-    _, costs = evaluate(problem, directions, p, False, False)
+    _, costs = sliced(measures, directions, p, False, False)
     starts = min(_STARTS, directions.shape[-1]) if max_iter else 1
     cost, place = costs.topk(starts, dim=-1)
-    place = place.unsqueeze(1).expand(-1, directions.shape[1], -1)
+    place = place.unsqueeze(1).expand(-1, directions.shape[-2], -1)
     theta = directions.expand(len(costs), -1, -1).gather(-1, place)
     step = torch.ones_like(cost)
     rest = torch.zeros_like(cost, dtype=torch.bool)
@@ -127,11 +127,11 @@ def _climb(
     while n_iter < max_iter and not bool(rest.all()):
         if bool(moved.any()):
             theta = theta / torch.linalg.vector_norm(theta, dim=1, keepdim=True)
-            along, slope = _tangent(problem, theta, p)
+            along, slope = _tangent(measures, theta, p)
             rest = rest | (slope <= tol)
         trial = theta + step.unsqueeze(1) * along
         trial = trial / torch.linalg.vector_norm(trial, dim=1, keepdim=True)
-        _, reached = evaluate(problem, trial, p, False, False)
+        _, reached = sliced(measures, trial, p, False, False)
         moved = (reached > cost) & ~rest
         theta = torch.where(moved.unsqueeze(1), trial, theta)
         cost = torch.where(moved, reached, cost)
@@ -143,10 +143,10 @@ def _climb(
     return best, rest.gather(-1, first).squeeze(-1), n_iter, slope.gather(-1, first).squeeze(-1)
 
 
-def _tangent(problem: Problem, theta: Tensor, p: float) -> tuple[Tensor, Tensor]:
+def _tangent(measures: Measures, theta: Tensor, p: float) -> tuple[Tensor, Tensor]:
     """The gradient of the costs along the sphere over the size of the whole, (items, D, L), and its size."""
-    options = Options(p, False, problem.weighted, False, *problem.counts, False, False)
-    clouds = (problem.x, problem.y, problem.a, problem.b)
+    options = Options(p, False, measures.weighted, False, measures.n, measures.m, False, False)
+    clouds = measures[:4]
     with torch.enable_grad():
         theta = theta.detach().requires_grad_()
         costs = dense_costs([*(t.detach() for t in clouds), theta], options)

@@ -5,7 +5,8 @@ gradient in the same call; a backward is then a multiplication. Elsewhere, and f
 projections and for second ones, `otcore.quantiles` is differentiated.
 
 Clouds are (B, N, D) and (B, M, D), weights (B, N) and (B, M), or ragged as `otcore.ragged` says; projections
-(1, D, L), or (items, D, L).
+(D, L), or (items, D, L). A single pair of clouds may also come as (N, D), (M, D), (N,) and (M,), and its
+results then lack the first dimension, so that small problems spend no time on reshaping.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from .ragged import Sizes
 
 # Numbers in a block of projections that the plain formulation sorts at a time.
 _BLOCK_ENTRIES = 2**21
+# Numbers from which torch would use its threads for a product; they spin for a while afterwards.
+_NATIVE_SCALE = 2**15
 
 
 class Options(NamedTuple):
@@ -41,16 +44,40 @@ class Options(NamedTuple):
     need_y: bool
 
 
-_N_OPTIONS = len(Options._fields)
 _SCHEMA = (
     "sliced(Tensor x, Tensor y, Tensor a, Tensor b, Tensor projections, float p, bool root, bool weighted, "
     "bool given, int[] n, int[] m, bool need_x, bool need_y) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 
+class Measures(NamedTuple):
+    """What is compared, checked: clouds as the operator takes them, empty weights where they are uniform."""
+
+    x: Tensor
+    y: Tensor
+    a: Tensor
+    b: Tensor
+    weighted: bool
+    n: Sequence[int]
+    m: Sequence[int]
+
+    @property
+    def items(self) -> int:
+        """How many pairs of clouds there are."""
+        return (self.x.shape[0] if self.x.dim() == 3 else 1) * max(1, len(self.n))
+
+
 def _problem(x: Tensor, y: Tensor, a: Tensor, b: Tensor, options: Options) -> Problem:
     sizes = Sizes(tuple(options.n), tuple(options.m)) if options.n else None
+    if x.dim() == 2:
+        x, y, a, b = (t.unsqueeze(0) for t in (x, y, a, b))
     return Problem(x, y, a, b, 2, 1.0, weighted=options.weighted, sizes=sizes)
+
+
+def check_measures(measures: Measures) -> None:
+    """Check the numbers: points finite, weights finite, not negative and of equal masses."""
+    x, y, a, b, weighted, n, m = measures
+    check_values(_problem(x, y, a, b, Options(1.0, False, weighted, False, n, m, False, False)))
 
 
 def _sliced(x: Tensor, y: Tensor, a: Tensor, b: Tensor, projections: Tensor, *rest: Any) -> Any:
@@ -67,25 +94,26 @@ def _sliced(x: Tensor, y: Tensor, a: Tensor, b: Tensor, projections: Tensor, *re
         points = [t.detach().requires_grad_() for t in (x, y)]
         value, costs = dense((*points, a, b, projections), options)
         g_x, g_y = torch.autograd.grad(value.sum(), points)
-    absent = x.new_empty(len(x), 0, x.shape[-1])
     return (
         value.detach(),
         costs.detach(),
-        g_x if options.need_x else absent,
-        g_y if options.need_y else absent.clone(),
+        g_x if options.need_x else x.new_empty(0),
+        g_y if options.need_y else x.new_empty(0),
     )
 
 
 def _native(x: Tensor, y: Tensor, a: Tensor, b: Tensor, projections: Tensor, options: Options) -> Any:
-    (rows, points_x, d), points_y = x.shape, y.shape[1]
-    n, m = list(options.n) or [points_x], list(options.m) or [points_y]
-    items = rows * len(n)
-    own, _, count = projections.shape
-    value, costs = x.new_empty(items), x.new_empty(items, count)
-    g_x = x.new_empty((rows, points_x if options.need_x else 0, d))
-    g_y = x.new_empty((rows, points_y if options.need_y else 0, d))
+    *rows, points_x, d = x.shape
+    count = projections.shape[-1]
+    n, m = list(options.n) or [points_x], list(options.m) or [y.shape[-2]]
+    if rows:
+        n, m = n * rows[0], m * rows[0]
+        rows = [len(n)]
+    value, costs = x.new_empty(rows), x.new_empty([*rows, count])
     x, y, projections = x.contiguous(), y.contiguous(), projections.contiguous()
     a, b = a.contiguous(), b.contiguous()
+    g_x = x.new_empty(x.shape if options.need_x else 0)
+    g_y = y.new_empty(y.shape if options.need_y else 0)
     finite = _core.sliced(
         x.dtype == torch.float64,
         x.data_ptr(),
@@ -93,11 +121,11 @@ def _native(x: Tensor, y: Tensor, a: Tensor, b: Tensor, projections: Tensor, opt
         a.data_ptr() if options.weighted else 0,
         b.data_ptr() if options.weighted else 0,
         projections.data_ptr(),
-        n * rows,
-        m * rows,
+        n,
+        m,
         d,
         count,
-        own > 1,
+        projections.dim() == 3,
         options.p,
         options.root,
         torch.get_num_threads(),
@@ -116,13 +144,12 @@ def _native(x: Tensor, y: Tensor, a: Tensor, b: Tensor, projections: Tensor, opt
 
 def _fake(x: Tensor, y: Tensor, a: Tensor, b: Tensor, projections: Tensor, *rest: Any) -> Any:
     options = Options(*rest)
-    items = x.shape[0] * max(1, len(options.n))
-    absent = x.new_empty(x.shape[0], 0, x.shape[-1])
+    rows = [x.shape[0] * max(1, len(options.n))] if x.dim() == 3 else []
     return (
-        x.new_empty(items),
-        x.new_empty(items, projections.shape[-1]),
-        x.new_empty(x.shape) if options.need_x else absent,
-        y.new_empty(y.shape) if options.need_y else absent.clone(),
+        x.new_empty(rows),
+        x.new_empty([*rows, projections.shape[-1]]),
+        x.new_empty(x.shape if options.need_x else 0),
+        y.new_empty(y.shape if options.need_y else 0),
     )
 
 
@@ -140,6 +167,10 @@ def dense(inputs: Sequence[Tensor], options: Options) -> tuple[Tensor, Tensor]:
 def dense_costs(inputs: Sequence[Tensor], options: Options) -> Tensor:
     """W_p^p along each direction, (items, L), in float64."""
     *measures, projections = (t.double() for t in inputs)
+    if projections.dim() == 2:
+        projections = projections.unsqueeze(0)
+    if measures[0].dim() == 2:
+        return _costs([t.unsqueeze(0) for t in measures], projections, options).squeeze(0)
     if not options.n:
         return _costs(measures, projections, options)
     n, m = options.n, options.m
@@ -184,7 +215,7 @@ def _pulled_by_blocks(ctx: Any, u_value: Tensor | None, u_costs: Tensor | None) 
             root = rooted(mean, options.p)
             slope = slope * torch.where(mean > 0, root / (options.p * torch.where(mean > 0, mean, 1.0)), 0.0)
         u = u + slope.unsqueeze(-1)
-    size = max(1, _BLOCK_ENTRIES // (x.shape[0] * (x.shape[1] + y.shape[1])))
+    size = max(1, _BLOCK_ENTRIES // ((x.numel() + y.numel()) // x.shape[-1]))
     total = [torch.zeros_like(t) for t in (x, y, a, b)]
     along = []
     with torch.enable_grad():
@@ -199,18 +230,35 @@ def _pulled_by_blocks(ctx: Any, u_value: Tensor | None, u_costs: Tensor | None) 
     return [*total, torch.cat(along, -1)]
 
 
+def _over_items(u: Tensor, gradient: Tensor, counts: Sequence[int]) -> Tensor:
+    """The gradient (B, N, D) times the cotangent (items,) of each item."""
+    if gradient.device.type != "cpu" or gradient.numel() < _NATIVE_SCALE:
+        return u * gradient if u.dim() == 0 else _scaled(u, gradient, counts)
+    *rows, points, d = gradient.shape
+    u, result = u.contiguous(), torch.empty_like(gradient)
+    _core.scale_items(
+        gradient.dtype == torch.float64,
+        gradient.data_ptr(),
+        u.data_ptr(),
+        [count * d for count in counts or (points,)] * (rows[0] if rows else 1),
+        torch.get_num_threads(),
+        result.data_ptr(),
+    )
+    return result
+
+
 def _backward(ctx: Any, u_value: Tensor | None, u_costs: Tensor | None, again: bool) -> Any:
     """`again`: whether the result is to be differentiated."""
     need, options = ctx.needs_input_grad[:5], ctx.options
-    rest = (None,) * _N_OPTIONS
+    rest = (None,) * (len(ctx.needs_input_grad) - 5)
     if u_value is None and u_costs is None:
         return *(None,) * 5, *rest
     if not again and u_costs is None and not any(need[2:]):
         g_x, g_y = ctx.saved_tensors[5:7]
         assert u_value is not None
         return (
-            _scaled(u_value, g_x, options.n) if need[0] else None,
-            _scaled(u_value, g_y, options.m) if need[1] else None,
+            _over_items(u_value, g_x, options.n) if need[0] else None,
+            _over_items(u_value, g_y, options.m) if need[1] else None,
             None,
             None,
             None,
@@ -224,13 +272,13 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.save_for_backward(*inputs[:5], *output[2:], output[1])
     ctx.mark_non_differentiable(*output[2:])
     ctx.set_materialize_grads(False)
-    ctx.options = Options(*inputs[5:])
+    ctx.options = inputs[5] if len(inputs) == 6 else Options(*inputs[5:])
 
 
 class _Sliced(Differentiable):
     @staticmethod
-    def forward(*args: Any) -> Any:
-        return _below_autograd(_sliced_op, args)
+    def forward(x: Tensor, y: Tensor, a: Tensor, b: Tensor, projections: Tensor, options: Options) -> Any:
+        return _below_autograd(_sliced_op, (x, y, a, b, projections, *options))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -253,19 +301,31 @@ class _Sliced(Differentiable):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
-        *tensors, projections = args[:5]
-        options = Options(*args[5:])
-        flat = _flattened(info, in_dims[:4], tensors)
-        items = len(flat[0]) * max(1, len(options.n))
-        if in_dims[4] is None and len(projections) == 1:
-            return _unflattened(info, _Sliced.apply(*flat, projections, *options))
-        if in_dims[4] is None:
-            projections = projections.expand(info.batch_size, *projections.shape)
+        *tensors, projections, options = args
+        size = info.batch_size
+        single = tensors[0].dim() == (2 if in_dims[0] is None else 3)
+        if single:
+            # The vmapped dimension is the batch.
+            flat = [
+                t.expand(size, *t.shape) if dim is None else t.movedim(dim, 0)
+                for t, dim in zip(tensors, in_dims, strict=False)
+            ]
         else:
-            projections = projections.movedim(in_dims[4], 0)
-        each = items // info.batch_size
-        projections = projections.expand(-1, each, -1, -1).flatten(0, 1).contiguous()
-        return _unflattened(info, _Sliced.apply(*flat, projections, *options))
+            flat = _flattened(info, in_dims[:4], tensors)
+        if in_dims[4] is not None or projections.dim() == 3:
+            each = len(flat[0]) * max(1, len(options.n)) // size
+            if in_dims[4] is None:
+                projections = projections.unsqueeze(0).expand(size, *projections.shape)
+            else:
+                projections = projections.movedim(in_dims[4], 0)
+            if projections.dim() == 3:
+                projections = projections.unsqueeze(1)
+            projections = projections.expand(-1, each, -1, -1).flatten(0, 1).contiguous()
+        outputs = _Sliced.apply(*flat, projections, options)
+        if single:
+            return outputs, (0, 0, *(0 if t.dim() > 1 else None for t in outputs[2:]))
+        unflat = [t if t.dim() == 1 and not len(t) else _unflattened(info, [t])[0][0] for t in outputs]
+        return tuple(unflat), tuple(None if t.dim() == 1 and not len(t) else 0 for t in outputs)
 
 
 _library: Any = torch.library.Library("otcore", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -291,14 +351,14 @@ torch.library.register_autograd("otcore::sliced", _compiled_backward, setup_cont
 
 
 def sliced(
-    x: Tensor, y: Tensor, a: Tensor, b: Tensor, projections: Tensor, *options: Any
+    measures: Measures, projections: Tensor, p: float, root: bool, given: bool
 ) -> tuple[Tensor, Tensor]:
-    """The value (items,) and W_p^p along each direction (items, L), differentiable.
-
-    The options are those of `Options` up to m.
-    """
+    """The value (items,) and W_p^p along each direction (items, L), differentiable."""
+    x, y, a, b, weighted, n, m = measures
     grad = torch.is_grad_enabled()
-    need = grad and x.requires_grad, grad and y.requires_grad
-    args = (x, y, a, b, projections, *options, *need)
-    value, costs, *_ = _sliced_op(*args) if _compiling() else _Sliced.apply(*args)
+    options = Options(p, root, weighted, given, n, m, grad and x.requires_grad, grad and y.requires_grad)
+    if _compiling():
+        value, costs, *_ = _sliced_op(x, y, a, b, projections, *options)
+    else:
+        value, costs, *_ = _Sliced.apply(x, y, a, b, projections, options)
     return value, costs

@@ -25,9 +25,10 @@ from torch import Tensor
 
 from .directions import check_projections, make_projections
 from .functional import full_precision
-from .problem import _positive, check_values
+from .problem import _positive
 from .quantiles import make_steps, rooted
 from .sliced import as_given, checked_clouds, make_solution, power_of
+from .sliced_operators import check_measures
 
 _NODES = 16
 _BISECTIONS = 60
@@ -168,29 +169,28 @@ def sliced_wasserstein_to_prior(
     """
     if not all(hasattr(prior, name) for name in ("location", "scale", "quantile")):
         raise ValueError(f"prior is {prior!r}; use GaussianPrior(mean, std) or UniformBall(center, radius).")
-    problem, form = checked_clouds(x, x, a, a)
+    measures, form = checked_clouds(x, x, a, a, single=False)
     p = power_of(p)
-    if problem.sizes is not None:
+    if measures.n:
         raise ValueError("x is a ragged batch; use (N, D) or (B, N, D), or one call an item.")
     if form.numpy and projections is not None:
         projections = torch.as_tensor(projections)
     directions = make_projections(
-        problem.x, problem.items, n_projections, projections, seed, generator, sampling
+        measures.x, measures.items, n_projections, projections, seed, generator, sampling
     )
     with torch.no_grad():
-        check_values(problem)
-        mass = problem.a.sum(-1)
+        check_measures(measures)
+        mass = measures.a.sum(-1)
         if bool(((mass - 1.0).abs() > 1e-3).any()):
             raise ValueError(f"a has mass {float(mass[0]):.6g} and the prior 1; divide a by its sum.")
         if projections is not None:
             check_projections(directions)
-    costs = _costs(problem.x, problem.a if problem.weighted else None, prior, directions, p)
+    costs = _costs(measures.x, measures.a if measures.weighted else None, prior, directions, p)
     mean = costs.mean(-1)
-    value = (rooted(mean, p) if root else mean).to(problem.x.dtype)
+    value = (rooted(mean, p) if root else mean).to(measures.x.dtype)
     if not return_solution:
         return as_given(form, value)
-    shown = directions if len(directions) > 1 else directions.squeeze(0)
-    given = shown.detach().numpy() if form.numpy else shown
+    given = directions.detach().numpy() if form.numpy else directions
     return make_solution(form, value, costs.to(value.dtype), given, p, root)
 
 
@@ -199,7 +199,7 @@ def _costs(x: Tensor, a: Tensor | None, prior: Prior, directions: Tensor, p: flo
     location = torch.as_tensor(prior.location, dtype=torch.float64, device=x.device)
     if location.shape not in ((), (d,)):
         raise ValueError(f"prior has a centre of shape {tuple(location.shape)}; use a number or ({d},).")
-    scale = prior.scale * torch.linalg.vector_norm(theta, dim=1).unsqueeze(-1)
+    scale = prior.scale * torch.linalg.vector_norm(theta, dim=-2).unsqueeze(-1)
     u = ((x.double() - location) @ theta).mT / scale
     steps = make_steps(u, None if a is None else a.double().unsqueeze(1))
     if a is None:

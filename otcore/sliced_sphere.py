@@ -10,9 +10,10 @@ from torch import Tensor
 
 from .directions import draw_planes, make_generator
 from .functional import _from_numpy, full_precision
-from .problem import Problem, _count, check_values
+from .problem import _count
 from .quantiles import rooted, transport_on_circle
 from .sliced import as_given, checked_clouds, make_solution, power_of
+from .sliced_operators import Measures, check_measures
 
 _ON_SPHERE = 1e-4
 
@@ -45,34 +46,34 @@ def sliced_wasserstein_sphere(
 
     Source: Bonet et al., "Spherical sliced-Wasserstein", arXiv:2206.08780.
     """
-    problem, form = checked_clouds(x, y, a, b)
+    measures, form = checked_clouds(x, y, a, b, single=False)
     p = power_of(p)
-    d = problem.x.shape[-1]
-    if problem.sizes is not None:
+    d = measures.x.shape[-1]
+    if measures.n:
         raise ValueError("x is a ragged batch; use (N, D) or (B, N, D), or one call an item.")
     if d < 2:
         raise ValueError(f"x has {d} coordinates a point; a sphere needs at least 2.")
     if projections is None:
         count = _count("n_projections", n_projections)
-        projections = draw_planes(d, count, problem.x, make_generator(seed, generator, problem.x))
+        projections = draw_planes(d, count, measures.x, make_generator(seed, generator, measures.x))
     elif form.numpy:
         projections = _from_numpy("projections", projections)
     if not isinstance(projections, Tensor) or projections.shape[1:] != (d, 2) or not len(projections):
         shape = tuple(getattr(projections, "shape", ())) or type(projections).__name__
         raise ValueError(f"projections is {shape}; use (L, {d}, 2), orthonormal pairs.")
     with torch.no_grad():
-        check_values(problem)
-        _check_lengths(problem)
+        check_measures(measures)
+        _check_lengths(measures)
     planes = projections.double()
     gram = planes.detach().mT @ planes.detach()
     if not bool(((gram - torch.eye(2, dtype=gram.dtype, device=gram.device)).abs() < _ON_SPHERE).all()):
         raise ValueError("projections are not orthonormal pairs; use torch.linalg.qr(projections)[0].")
-    u, v = (_turns(points.double(), planes) for points in (problem.x, problem.y))
-    a, b = (problem.a, problem.b) if problem.weighted else (None, None)
+    u, v = (_turns(points.double(), planes) for points in (measures.x, measures.y))
+    a, b = (measures.a, measures.b) if measures.weighted else (None, None)
     a, b = (None if w is None else w.double().unsqueeze(1) for w in (a, b))
     costs = transport_on_circle(u, v, a, b, p)
     mean = costs.mean(-1)
-    value = (rooted(mean, p) if root else mean).to(problem.x.dtype)
+    value = (rooted(mean, p) if root else mean).to(measures.x.dtype)
     if not return_solution:
         return as_given(form, value)
     shown = projections.detach().numpy() if form.numpy else projections
@@ -89,8 +90,8 @@ def _turns(points: Tensor, planes: Tensor) -> Tensor:
     return (math.pi + torch.atan2(-second, -first)) / (2.0 * math.pi)
 
 
-def _check_lengths(problem: Problem) -> None:
-    for name, points in (("x", problem.x), ("y", problem.y)):
+def _check_lengths(measures: Measures) -> None:
+    for name, points in (("x", measures.x), ("y", measures.y)):
         gap = (points.double().square().sum(-1) - 1.0).abs()
         if float(gap.max()) > _ON_SPHERE:
             item, point = (int(i) for i in (gap > _ON_SPHERE).nonzero()[0])

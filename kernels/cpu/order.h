@@ -63,6 +63,12 @@ void radix_sort(E* keys, long n, E* other) {
   if (from != keys) std::memcpy(keys, from, n * sizeof(E));
 }
 
+// Counters of the points in each bucket, for each level of sorting.
+struct Counts {
+  uint32_t* first;
+  long stride;
+};
+
 // Where buckets begin and how many there are to a unit of length.
 struct Grid {
   float lo, scale;
@@ -96,27 +102,28 @@ OTCORE_INLINE uint16_t bucket_of(float v, const Grid& g) {
 }
 
 template <class E>
-void sort_keys(E* keys, long n, E* other, uint16_t* bucket, uint32_t* counts, int level);
+void sort_keys(E* keys, long n, E* other, uint16_t* bucket, Counts counts, int level);
 
 // From keys to `to`, sorted.
 template <class E>
-void deal_out(E* keys, long n, E* to, const Grid& g, uint16_t* bucket, uint32_t* counts, int level) {
-  for (long v = 0; v <= g.buckets; v++) counts[v] = 0;
-  for (long i = 0; i < n; i++) counts[bucket[i] + 1]++;
-  for (long v = 1; v < g.buckets; v++) counts[v + 1] += counts[v];
-  for (long i = 0; i < n; i++) to[counts[bucket[i]]++] = keys[i];
+void deal_out(E* keys, long n, E* to, const Grid& g, uint16_t* bucket, Counts counts, int level) {
+  uint32_t* count = counts.first + level * counts.stride;
+  for (long v = 0; v <= g.buckets; v++) count[v] = 0;
+  for (long i = 0; i < n; i++) count[bucket[i] + 1]++;
+  for (long v = 1; v < g.buckets; v++) count[v + 1] += count[v];
+  for (long i = 0; i < n; i++) to[count[bucket[i]]++] = keys[i];
   long first = 0;
   for (long v = 0; v < g.buckets; v++) {
-    const long last = counts[v], size = last - first;
+    const long last = count[v], size = last - first;
     if (size <= kNetwork<E>) sort_few(to + first, size);
     else if (2 * size > n) radix_sort(to + first, size, keys + first);
-    else sort_keys(to + first, size, keys + first, bucket, counts + kMostBuckets + 1, level + 1);
+    else sort_keys(to + first, size, keys + first, bucket, counts, level + 1);
     first = last;
   }
 }
 
 template <class E>
-void sort_keys(E* keys, long n, E* other, uint16_t* bucket, uint32_t* counts, int level) {
+void sort_keys(E* keys, long n, E* other, uint16_t* bucket, Counts counts, int level) {
   if (n <= kNetwork<E>) {
     sort_few(keys, n);
     return;

@@ -92,7 +92,7 @@ OTCORE_INLINE void make_key(int32_t bits, long i, int64_t& key) {
 
 // Sorted keys of v in `keys`; false where a position is not finite.
 template <class E>
-bool order(const float* v, long n, E* keys, E* other, uint16_t* bucket, uint32_t* counts) {
+bool order(const float* v, long n, E* keys, E* other, uint16_t* bucket, Counts counts) {
   const Spread s = spread_of(v, n);
   if (!s.finite) return false;
   const Grid g = make_grid<E>(s.lo, s.hi, s.sum, s.square, n);
@@ -111,11 +111,11 @@ bool sort_side(const float* v, long n, bool index, const SliceScratch<float>& s,
   float* sorted = s.sorted[side];
   if (index) {
     int64_t* keys = s.keys[side];
-    if (!order(v, n, keys, s.keys[2], s.bucket, s.counts)) return false;
+    if (!order(v, n, keys, s.keys[2], s.bucket, {s.counts, s.stride})) return false;
     for (long i = 0; i < n; i++) sorted[i] = position(keys[i]);
   } else {
     int32_t* keys = reinterpret_cast<int32_t*>(s.keys[side]);
-    if (!order(v, n, keys, reinterpret_cast<int32_t*>(s.keys[2]), s.bucket, s.counts)) return false;
+    if (!order(v, n, keys, reinterpret_cast<int32_t*>(s.keys[2]), s.bucket, {s.counts, s.stride})) return false;
     for (long i = 0; i < n; i++) sorted[i] = position(keys[i]);
   }
   return true;
@@ -141,7 +141,7 @@ bool order_wide(const double* v, int64_t* keys, long n, const SliceScratch<doubl
     const uint32_t index = index_of(keys[i]);
     make_key(bits_of((float)((v[index] - lo) * scale)), index, keys[i]);
   }
-  sort_keys(keys, n, s.keys[2], s.bucket, s.counts, 0);
+  sort_keys(keys, n, s.keys[2], s.bucket, {s.counts, s.stride}, 0);
   for (long first = 0, last; first < n; first = last) {
     const int32_t own = (int32_t)(keys[first] >> 32);
     bool ascending = true;

@@ -13,7 +13,7 @@ namespace otcore {
 namespace {
 
 constexpr long kGroup = 32;          // directions at a time, or more where points are few:
-constexpr long kPositions = 1 << 19;  // as many as there are positions in these
+constexpr long kPositions = 24000;    // as many as there are so many projections of
 constexpr long kTask = 8;       // tiles of points projected by one task
 constexpr double kSerial = 4e4;  // nanoseconds below which waking threads costs more than it saves
 constexpr double kMany = 1e6;    // nanoseconds below which items are spread over threads, one each
@@ -91,7 +91,7 @@ struct Buffers {
     if (keys.empty()) {
       const long size = padded(points) + kSliceSlack;
       keys.resize(3 * size), positions.resize(4 * size), bucket.resize(size);
-      counts.resize(kSortLevels * (kMostBuckets + 1));
+      scratch.stride = buckets_for(points) + 1, counts.resize(kSortLevels * scratch.stride);
       if (!even) levels.resize(2 * size);
       for (int i = 0; i < 3; i++) scratch.keys[i] = keys.data() + i * size;
       for (int i = 0; i < 2; i++) {
@@ -180,6 +180,19 @@ bool sliced(const SlicedItem<T>* items, long count, const SlicedSettings& s) {
   return finite.load();
 }
 
+template <class T>
+void scale_items(const T* from, const T* factors, const long* sizes, long count, int threads, T* to) {
+  for (long i = 0; i < count; i++) {
+    const T factor = factors[i];
+    each_block_of(sizes[i], threads, [&](long first, long last, long) {
+      for (long k = first; k < last; k++) to[k] = factor * from[k];
+    });
+    from += sizes[i], to += sizes[i];
+  }
+}
+
+template void scale_items(const float*, const float*, const long*, long, int, float*);
+template void scale_items(const double*, const double*, const long*, long, int, double*);
 template bool sliced(const SlicedItem<float>*, long, const SlicedSettings&);
 template bool sliced(const SlicedItem<double>*, long, const SlicedSettings&);
 

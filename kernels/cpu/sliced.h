@@ -28,4 +28,9 @@ struct SlicedSettings {
 template <class T>
 bool sliced(const SlicedItem<T>* items, long count, const SlicedSettings& settings);
 
+// to = factors[i] * from over the `size` numbers of item i. Not by torch, whose own threads would wake for it and then
+// spin beside those of the next call.
+template <class T>
+void scale_items(const T* from, const T* factors, const long* sizes, long count, int threads, T* to);
+
 }  // namespace otcore
