@@ -1,5 +1,5 @@
 // Python bindings of the CPU kernels: pointers and shapes in, kernels called, GIL released. No libtorch, so one
-// build serves every torch. otcore/backends/cpu.py is the only caller, and otcore/kernel_loss.py of radial.cpp.
+// build serves every torch. otcore/backends/cpu.py is the only caller, and otcore/kernel_loss.py of radial.cpp, and otcore/sliced_operators.py of sliced.cpp.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -226,6 +226,7 @@ void apply_items(const Batch& batch, Address f, Address g, double eps, bool same
 }  // namespace
 
 void bind_radial(py::module_& m);  // radial.cpp
+void bind_sliced(py::module_& m);  // sliced.cpp
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "CPU kernels of otcore; called through otcore.backends.cpu.";
@@ -254,4 +255,5 @@ PYBIND11_MODULE(_core, m) {
   m.def("isa", [] { return isa().name; });
   m.def("plain", &plain);
   bind_radial(m);
+  bind_sliced(m);
 }

@@ -89,3 +89,26 @@ def kernel_norms(
     sums: int,
     force: int,
 ) -> None: ...
+def sliced(
+    wide: bool,
+    x: int,
+    y: int,
+    a: int,
+    b: int,
+    directions: int,
+    n: list[int],
+    m: list[int],
+    d: int,
+    count: int,
+    own: bool,
+    p: float,
+    root: bool,
+    threads: int,
+    value: int,
+    costs: int,
+    slope_x: int,
+    slope_y: int,
+) -> bool: ...
+def scale_items(
+    wide: bool, source: int, factors: int, sizes: list[int], threads: int, target: int
+) -> None: ...

@@ -1,4 +1,4 @@
-"""nn.Module forms: `SinkhornDivergence`, and `SamplesLoss` with GeomLoss's arguments and numbers."""
+"""nn.Module forms: `SinkhornDivergence`, `SlicedWasserstein`, and `SamplesLoss` with GeomLoss's numbers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .kernel_loss import KERNEL_LOSSES, KernelFunction, custom_loss, kernel_prob
 from .problem import Problem, Reach, check_cost_name, check_values, make_problem
 from .ragged import join, split
 from .schedule import geomloss_temperatures, joint_diameter
+from .sliced import power_of, sliced_wasserstein_distance
 from .solution import Potentials
 from .solver import follow
 
@@ -83,6 +84,55 @@ class SinkhornDivergence(torch.nn.Module):
     def extra_repr(self) -> str:
         lengths = f"blur={self.blur}" if self.eps is None else f"eps={self.eps}"
         return f"p={self.p}, {lengths}, reach={self.reach}, tol={self.tol}, backend={self.backend!r}"
+
+
+class SlicedWasserstein(torch.nn.Module):
+    """`otcore.sliced_wasserstein_distance` with its options fixed; call it with (x, y) or (x, y, a, b).
+
+    Directions are drawn anew at every call, from `generator` or PyTorch's own; with `projections` (D, L), or
+    with a `seed`, they are the same at every call. `projections` is a buffer: it moves with the module.
+    """
+
+    projections: Tensor | None
+
+    def __init__(
+        self,
+        n_projections: int = 50,
+        p: float = 2,
+        projections: Tensor | None = None,
+        seed: int | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        sampling: str = "normal",
+        root: bool = True,
+    ) -> None:
+        super().__init__()
+        self.n_projections = n_projections
+        self.p = power_of(p)
+        self.register_buffer("projections", projections)
+        self.seed = seed
+        self.generator = generator
+        self.sampling = sampling
+        self.root = root
+
+    def forward(self, x: Tensor, y: Tensor, a: Tensor | None = None, b: Tensor | None = None) -> Tensor:
+        value: Tensor = sliced_wasserstein_distance(
+            x,
+            y,
+            a,
+            b,
+            self.n_projections,
+            self.p,
+            self.projections,
+            self.seed,
+            generator=self.generator,
+            sampling=self.sampling,
+            root=self.root,
+        )
+        return value
+
+    def extra_repr(self) -> str:
+        return f"n_projections={self.n_projections}, p={self.p}, sampling={self.sampling!r}, root={self.root}"
 
 
 class SamplesLoss(torch.nn.Module):

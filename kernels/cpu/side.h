@@ -5,6 +5,7 @@
 #pragma once
 #include "expansion.h"
 #include "radial.h"
+#include "slice.h"
 
 namespace otcore {
 
@@ -87,6 +88,10 @@ struct Verbs {
                     const T* nodes, T* local);
   // rows[i] += and out[i][k] += the values at the box's points. rows and out start at tile 0.
   void (*evaluate)(const Boxed<T>&, long box, Sums, int width, const T* local, double* rows, double* out);
+  // A product of matrices for one tile of points.
+  void (*product)(const TileProduct<T>&);
+  // The cost of transport along one direction; false where a position is not finite.
+  bool (*slice)(const Line<T>&, const SliceScratch<T>&, double* cost);
 };
 
 struct Isa {

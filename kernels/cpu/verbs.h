@@ -41,6 +41,12 @@ void translate(const Boxed<double>& x, long to, const Boxed<double>& y, const lo
 void evaluate(const Boxed<float>& q, long box, Sums sums, int width, const float* local, double* rows, double* out);
 void evaluate(const Boxed<double>& q, long box, Sums sums, int width, const double* local, double* rows, double* out);
 
+void product(const TileProduct<float>& q);
+void product(const TileProduct<double>& q);
+
+bool slice(const Line<float>& q, const SliceScratch<float>& scratch, double* cost);
+bool slice(const Line<double>& q, const SliceScratch<double>& scratch, double* cost);
+
 void log2_array(const double* in, long n, double* out);
 void dots(const double* const* history, int count, const double* w, const double* z, long n, double* dots);
 void combine(const double* const* history, int count, const double* gamma, long n, double* z);
