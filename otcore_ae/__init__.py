@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from otcore_ae.models.base import GenerativeAutoencoder
     from otcore_ae.models.global_sae import MinibatchGlobalSAE
     from otcore_ae.models.sae import SAE
-    from otcore_ae.networks import lenet, mlp
-    from otcore_ae.priors import Flower, Normal, Prior, Uniform
+    from otcore_ae.models.swae import SWAE
+    from otcore_ae.networks import lenet, mlp, swae_network
+    from otcore_ae.priors import Bowl, Circle, Disk, Flower, Normal, Prior, Ring, Uniform
     from otcore_ae.transport import Transport
 
 _HOME = {
+    "Bowl": "otcore_ae.priors",
+    "Circle": "otcore_ae.priors",
     "DigitsData": "otcore_ae.data.digits",
+    "Disk": "otcore_ae.priors",
     "Flower": "otcore_ae.priors",
     "GenerativeAutoencoder": "otcore_ae.models.base",
     "LatentMetrics": "otcore_ae.metrics.collection",
@@ -28,16 +32,23 @@ _HOME = {
     "MinibatchGlobalSAE": "otcore_ae.models.global_sae",
     "Normal": "otcore_ae.priors",
     "Prior": "otcore_ae.priors",
+    "Ring": "otcore_ae.priors",
     "SAE": "otcore_ae.models.sae",
+    "SWAE": "otcore_ae.models.swae",
     "Transport": "otcore_ae.transport",
     "Uniform": "otcore_ae.priors",
     "lenet": "otcore_ae.networks",
     "mlp": "otcore_ae.networks",
+    "swae_network": "otcore_ae.networks",
 }
 
 __all__ = [
     "SAE",
+    "SWAE",
+    "Bowl",
+    "Circle",
     "DigitsData",
+    "Disk",
     "Flower",
     "GenerativeAutoencoder",
     "LatentMetrics",
@@ -45,10 +56,12 @@ __all__ = [
     "MinibatchGlobalSAE",
     "Normal",
     "Prior",
+    "Ring",
     "Transport",
     "Uniform",
     "lenet",
     "mlp",
+    "swae_network",
 ]
 
 

@@ -5,5 +5,6 @@ from __future__ import annotations
 from otcore_ae.models.base import GenerativeAutoencoder, NonFiniteLossError, Step
 from otcore_ae.models.global_sae import MinibatchGlobalSAE
 from otcore_ae.models.sae import SAE
+from otcore_ae.models.swae import SWAE
 
-__all__ = ["SAE", "GenerativeAutoencoder", "MinibatchGlobalSAE", "NonFiniteLossError", "Step"]
+__all__ = ["SAE", "SWAE", "GenerativeAutoencoder", "MinibatchGlobalSAE", "NonFiniteLossError", "Step"]

@@ -5,5 +5,6 @@ from __future__ import annotations
 from otcore_ae.networks.init import kaiming_init
 from otcore_ae.networks.lenet import lenet
 from otcore_ae.networks.mlp import mlp
+from otcore_ae.networks.swae import swae_network
 
-__all__ = ["kaiming_init", "lenet", "mlp"]
+__all__ = ["kaiming_init", "lenet", "mlp", "swae_network"]

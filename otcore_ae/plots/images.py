@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from matplotlib.axes import Axes
@@ -62,6 +62,44 @@ def reconstructions(
     for panel, (name, pictures) in zip(panels, rows.items(), strict=True):
         _show(panel, tile(pictures, len(originals)))
         panel.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10, color=TEXT_COLOUR)
+    figure.suptitle(title, fontsize=13, color=TEXT_COLOUR)
+    return figure
+
+
+def decoded_grid(
+    decode: Callable[[Tensor], Tensor],
+    *,
+    reach: float = 1.0,
+    steps: int = 25,
+    title: str = "Decoded latent plane",
+) -> Figure:
+    """What the decoder makes of a regular grid of the latent plane, each image at its place.
+
+    Args:
+        decode: (n, 2) latents -> (n, 1, s, s) images in [0, 1].
+        reach: the grid covers [-reach, reach]^2 (default 1).
+        steps: points a side (default 25).
+        title: of the figure.
+    """
+    ticks = torch.linspace(-reach, reach, steps)
+    rows, columns = torch.meshgrid(ticks.flip(0), ticks, indexing="ij")
+    codes = torch.stack([columns.flatten(), rows.flatten()], 1)
+    figure = Figure(figsize=(7.6, 8.0), layout="constrained")
+    panel = figure.subplots()
+    images = decode(codes)
+    picture, side = tile(images, steps), images.shape[-1]
+    edge = reach * (1 + side / (steps - 1) / (side + 1))  # image k of a row is centred at its code
+    panel.imshow(
+        picture.numpy(),
+        cmap="gray_r",
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+        extent=(-edge, edge, -edge, edge),
+    )
+    panel.set(xlabel="first latent coordinate", ylabel="second latent coordinate")
+    panel.tick_params(labelsize=8, colors=TEXT_COLOUR)
+    panel.spines[:].set_visible(False)
     figure.suptitle(title, fontsize=13, color=TEXT_COLOUR)
     return figure
 

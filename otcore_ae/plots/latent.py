@@ -43,7 +43,7 @@ def latent_points(
     figure.legend(
         handles=[*_keys(), _key(PRIOR_COLOUR, "prior")],
         loc="outside lower center",
-        ncols=11,
+        ncols=11 if len(clouds) > 1 else 6,
         frameon=False,
         fontsize=9,
     )

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from otcore_ae.networks import lenet, mlp
+from otcore_ae.networks import lenet, mlp, swae_network
 
 
 def parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-@pytest.mark.parametrize("build", [mlp, lenet])
+@pytest.mark.parametrize("build", [mlp, lenet, swae_network])
 @pytest.mark.parametrize("size", [8, 12, 16, 20, 28])
 @pytest.mark.parametrize("latent_dim", [2, 5])
 def test_round_trip_keeps_the_shape(build, size: int, latent_dim: int) -> None:
@@ -37,6 +37,7 @@ def test_published_sizes() -> None:
     dense = 400 * 120 + 120 * 84 + 84 * 2
     assert parameters(encoder) == 6 * 26 + 16 * 151 + dense + 120 + 84 + 2
     assert parameters(decoder) == dense + 84 + 120 + 400 + (16 * 6 * 25 + 6) + (6 * 25 + 1)
+    assert [parameters(network) for network in swae_network(28)] == [203_250, 308_193]
 
 
 @pytest.mark.parametrize("build", [mlp, lenet])
@@ -52,7 +53,19 @@ def test_initial_weights(build) -> None:
                 assert layer.bias.any()
 
 
+def test_initial_weights_of_swae_networks() -> None:
+    torch.manual_seed(0)
+    for module in swae_network(28):
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                around = layer.weight[0][0].numel()
+                fans = around * (layer.weight.shape[0] + layer.weight.shape[1])
+                assert layer.weight.abs().max().item() <= math.sqrt(6 / fans)
+                assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("build", [lenet, swae_network])
 @pytest.mark.parametrize("size", [0, 3, 30])
-def test_lenet_refuses_sizes_it_cannot_mirror(size: int) -> None:
+def test_sizes_that_cannot_be_mirrored_are_refused(build, size: int) -> None:
     with pytest.raises(ValueError, match=f"multiple of 4, got {size}"):
-        lenet(size)
+        build(size)

@@ -42,6 +42,21 @@ def test_image_grids_have_a_panel_per_system() -> None:
     ]
 
 
+def test_a_decoded_grid_shows_every_image_where_its_code_is() -> None:
+    def decode(codes: torch.Tensor) -> torch.Tensor:
+        return (codes[:, 0] + 10 * codes[:, 1])[:, None, None, None].expand(-1, 1, 2, 2)
+
+    figure = plots.decoded_grid(decode, reach=2.0, steps=5)
+    (image,) = figure.axes[0].images
+    shown = torch.from_numpy(image.get_array().filled())[::3, ::3]
+    assert shown.shape == (5, 5)
+    assert torch.equal(shown[0], torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0]) + 20)
+    assert torch.equal(shown[:, 0], torch.tensor([20.0, 10.0, 0.0, -10.0, -20.0]) - 2)
+    left, right, bottom, top = image.get_extent()
+    pixel = (right - left) / (5 * 3 - 1)
+    assert [left + pixel, right - pixel, bottom + pixel, top - pixel] == pytest.approx([-2.0, 2.0, -2.0, 2.0])
+
+
 def test_curves_show_values_and_levels() -> None:
     curves = {name: {"train/latent": Curve([1, 2], [0.5, 0.25])} for name in NAMES}
     levels = {"train/latent": [plots.Level(0.1, "floor", "local")]}

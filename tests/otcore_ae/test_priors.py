@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from otcore_ae.priors import Flower, Normal, Prior, Uniform, prior_name, sectors_of
+from otcore_ae.priors import Bowl, Circle, Disk, Flower, Normal, Prior, Ring, Uniform, prior_name, sectors_of
 
-PRIORS = [Flower(), Flower(stratified=False), Normal(dim=3), Uniform(dim=3)]
+PRIORS = [Flower(), Flower(stratified=False), Normal(dim=3), Uniform(dim=3), Ring(), Circle(), Disk(), Bowl()]
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -94,3 +94,17 @@ def test_metadata() -> None:
     assert sectors_of(Flower()).count == 10
     assert sectors_of(Normal()) is None
     assert sectors_of(spiral) is None
+
+
+@pytest.mark.parametrize(("prior", "power"), [(Circle(), 1), (Disk(), 2), (Bowl(), 4)], ids=repr)
+def test_radii_and_angles_over_the_disk(prior: Prior, power: int) -> None:
+    """P(radius < r) = r^power."""
+    points = prior(20_000, generator())
+    assert kstest(points.norm(dim=1).numpy() ** power, "uniform").pvalue > 1e-3
+    angles = torch.atan2(points[:, 1], points[:, 0]) / (2 * math.pi) + 0.5
+    assert kstest(angles.numpy(), "uniform").pvalue > 1e-3
+
+
+def test_a_ring_has_the_published_width() -> None:
+    points = Ring()(20_000, generator())
+    assert kstest((points.norm(dim=1).numpy() - 1) / 0.01, "norm").pvalue > 1e-4

@@ -10,11 +10,12 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from otcore_ae import SAE, MinibatchGlobalSAE
+from otcore_ae import SAE, SWAE, MinibatchGlobalSAE
 
 STEPS = 15
 VARIANTS = {
     "local": (SAE, {}),
+    "sliced": (SWAE, {}),
     "global": (MinibatchGlobalSAE, {}),
     "global, prior kept for 4 steps, warm": (MinibatchGlobalSAE, {"resample_every": 4, "warm_start": True}),
     "global, small cloud": (MinibatchGlobalSAE, {"cloud_size": 30}),

@@ -1,0 +1,41 @@
+"""The examples run as they stand, and go on where they were stopped."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_swae(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    first = run("swae.py", "--prior", "bowl", "--epochs", "5", "--output", str(output))
+    assert first.returncode == 0, first.stderr
+    pictures = {"latent.png", "grid.png", "reconstructions.png", "losses.png"}
+    assert pictures | {"metrics.json", "last.ckpt"} == {path.name for path in output.iterdir()}
+    found = json.loads((output / "metrics.json").read_text())
+    assert 0 < found["floor"] < found["sliced_w2_squared"]
+    again = run("swae.py", "--prior", "bowl", "--epochs", "6", "--output", str(output))
+    assert again.returncode == 0, again.stderr
+    assert "Epoch 5:" in again.stderr + again.stdout
+    assert "Epoch 4:" not in again.stderr + again.stdout
+
+
+def test_swae_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = run("swae.py", "--output", str(tmp_path / "file" / "out"))
+    assert refused.returncode == 2
+    assert "--output" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    missing = run("swae.py", "--data", str(tmp_path), "--output", str(tmp_path / "out"))
+    assert missing.returncode == 2
+    assert "train-images" in missing.stderr
+    assert "Traceback" not in missing.stderr
