@@ -56,7 +56,7 @@ bool interrupted() {
   return PyErr_CheckSignals() != 0;
 }
 
-// A line on sys.stderr, once a second at most and at each new problem.
+// A line on sys.stderr, once a second at most.
 void report(const Progress& at) {
   using Clock = std::chrono::steady_clock;
   static thread_local Clock::time_point told = Clock::now();
@@ -235,6 +235,7 @@ PYBIND11_MODULE(_core, m) {
                        int threads) {
         return Batch{wide, x, y, a, b, std::move(n), std::move(m), d, p, floor, threads};
       }));
+  m.attr("INFO") = kInfo;
   m.def("anneal", &anneal_batch);
   m.def("follow", &follow_batch);
   m.def("sweep", [](const Batch& batch, bool wide, Address f, Address g, double eps, bool same, Address log_r, Address log_c) {

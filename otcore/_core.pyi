@@ -1,3 +1,5 @@
+INFO: int  # numbers told of each item: value, status, sweeps, marginal error, pairs
+
 class Batch:
     def __init__(
         self,

@@ -186,7 +186,7 @@ class Cpu:
         """`otcore.solver.anneal` in one call, items spread over threads where they are small."""
         q = problem
         potentials = _start(q)
-        info = torch.empty(q.items, 5, dtype=torch.float64)
+        info = torch.empty(q.items, _core.INFO, dtype=torch.float64)
         _core.anneal(
             _problem_batch(q),
             q.eps,
@@ -212,7 +212,7 @@ class Cpu:
         """`otcore.solver.follow` in one call."""
         q = problem
         before, after = _start(q), _start(q)
-        info = torch.empty(q.items, 5, dtype=torch.float64)
+        info = torch.empty(q.items, _core.INFO, dtype=torch.float64)
         batch, first, last = _problem_batch(q), _addresses(before), _addresses(after)
         _core.follow(batch, eps_list, *q.rho, q.debias, q.multiscale, q.verbose, first, last, info.data_ptr())
         return info[:, 0].to(q.x.dtype, copy=True), before, after
