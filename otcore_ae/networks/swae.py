@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 _CHANNELS = (16, 32, 64)
@@ -62,6 +63,9 @@ def swae_network(image_size: int = 28, latent_dim: int = 2) -> tuple[nn.Sequenti
             nn.init.xavier_uniform_(part.weight)
             assert part.bias is not None
             nn.init.zeros_(part.bias)
+    # Convolutions then run nearly twice as fast on CPUs, and no slower on GPUs.
+    encoder.to(memory_format=torch.channels_last)
+    decoder.to(memory_format=torch.channels_last)
     return encoder, decoder
 
 
