@@ -1,0 +1,1 @@
+"""Device code written in Python; knows nothing of torch."""
