@@ -85,9 +85,11 @@ Spread spread_of(const float* v, long n) {
   return s;
 }
 
-OTCORE_INLINE void make_key(int32_t bits, long, int32_t& key) { key = ordered(bits); }
+// Both zeros are the same position.
+OTCORE_INLINE int32_t key_of(int32_t bits) { return bits == INT32_MIN ? 0 : ordered(bits); }
+OTCORE_INLINE void make_key(int32_t bits, long, int32_t& key) { key = key_of(bits); }
 OTCORE_INLINE void make_key(int32_t bits, long i, int64_t& key) {
-  key = (int64_t)((uint64_t)(uint32_t)ordered(bits) << 32 | (uint64_t)i);
+  key = (int64_t)((uint64_t)(uint32_t)key_of(bits) << 32 | (uint64_t)i);
 }
 
 // Sorted keys of v in `keys`; false where a position is not finite.
