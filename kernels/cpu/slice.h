@@ -49,4 +49,15 @@ struct TileProduct {
   bool add;
 };
 
+// out[c][r] = factor * in[r][c].
+template <class T>
+struct Transposition {
+  const T* in;
+  long in_stride;
+  long rows, columns;
+  T* out;
+  long out_stride;
+  T factor;
+};
+
 }  // namespace otcore
