@@ -31,7 +31,7 @@ struct SliceScratch {
   T* slopes[2];
   double* levels[2];
   uint16_t* bucket;
-  uint32_t* counts;  // [kSortLevels][stride], the latter more than a quarter of the points or than kMostBuckets
+  uint32_t* counts;  // [kSortLevels][stride], the latter more than there are points, or than kMostBuckets
   long stride;
 };
 

@@ -111,7 +111,7 @@ struct Buffers {
     if (keys.empty()) {
       const long size = padded(points) + kSliceSlack;
       keys.resize(3 * size), positions.resize(4 * size), bucket.resize(size);
-      scratch.stride = std::min(points / 4 + 1, kMostBuckets) + 1, counts.resize(kSortLevels * scratch.stride);
+      scratch.stride = std::min(points, kMostBuckets) + 1, counts.resize(kSortLevels * scratch.stride);
       if (!even) levels.resize(2 * size);
       for (int i = 0; i < 3; i++) scratch.keys[i] = keys.data() + i * size;
       for (int i = 0; i < 2; i++) {
