@@ -39,6 +39,7 @@ from comparison import (
     machine,
     peers,
     schedule_rows,
+    sliced_rows,
     sweep_rows,
 )
 from comparison.line import Line, not_measured, table
@@ -53,6 +54,7 @@ ROWS: dict[str, Lines] = {
     **batch_rows.ROWS,
     **accuracy_rows.ROWS,
     **kernel_rows.ROWS,
+    **sliced_rows.ROWS,
     **large_rows.ROWS,
     **adversarial_rows.ROWS,
 }

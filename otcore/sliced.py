@@ -58,8 +58,9 @@ def checked_clouds(x: Any, y: Any, a: Any, b: Any, *, single: bool = True) -> tu
     form = _form(x)
     if form.numpy:
         x, y, a, b = (_from_numpy(name, given) for name, given in (("x", x), ("y", y), ("a", a), ("b", b)))
+    weighted = a is not None or b is not None
     problem = make_problem(x, y, a, b)
-    return Measures(problem.x, problem.y, problem.a, problem.b, problem.weighted, *problem.counts), form
+    return Measures(problem.x, problem.y, problem.a, problem.b, weighted, *problem.counts), form
 
 
 def as_given(form: Form, tensor: Tensor) -> Any:

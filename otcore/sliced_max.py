@@ -18,6 +18,8 @@ from .solution import ConvergenceWarning
 
 _STARTS = 4
 _LONGEST, _SHORTEST = 1e3, 1e-7
+# Of the gain that the gradient promises, what a step has to keep.
+_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -123,16 +125,17 @@ def _climb(
     slope = torch.full_like(cost, float("nan"))
     n_iter = 0
     moved = torch.ones_like(rest)
-    along = torch.zeros_like(theta)
+    along, size = torch.zeros_like(theta), torch.zeros_like(cost)
     while n_iter < max_iter and not bool(rest.all()):
         if bool(moved.any()):
             theta = theta / torch.linalg.vector_norm(theta, dim=1, keepdim=True)
-            along, slope = _tangent(measures, theta, p)
+            along, slope, size = _tangent(measures, theta, p)
             rest = rest | (slope <= tol)
         trial = theta + step.unsqueeze(1) * along
         trial = trial / torch.linalg.vector_norm(trial, dim=1, keepdim=True)
         _, reached = sliced(measures, trial, p, False, False)
-        moved = (reached > cost) & ~rest
+        expected = step * slope.square() * size
+        moved = (reached - cost > _SHARE * expected) & ~rest
         theta = torch.where(moved.unsqueeze(1), trial, theta)
         cost = torch.where(moved, reached, cost)
         step = torch.where(moved, (2.0 * step).clamp(max=_LONGEST), 0.5 * step)
@@ -143,8 +146,8 @@ def _climb(
     return best, rest.gather(-1, first).squeeze(-1), n_iter, slope.gather(-1, first).squeeze(-1)
 
 
-def _tangent(measures: Measures, theta: Tensor, p: float) -> tuple[Tensor, Tensor]:
-    """The gradient of the costs along the sphere over the size of the whole, (items, D, L), and its size."""
+def _tangent(measures: Measures, theta: Tensor, p: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient along the sphere over the size of the whole, (items, D, L), its size, and that size."""
     options = Options(p, False, measures.weighted, False, measures.n, measures.m, False, False)
     clouds = measures[:4]
     with torch.enable_grad():
@@ -155,4 +158,4 @@ def _tangent(measures: Measures, theta: Tensor, p: float) -> tuple[Tensor, Tenso
     along = gradient - (gradient * theta).sum(1, keepdim=True) * theta
     size = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
     along = torch.where(size > 0, along / torch.where(size > 0, size, 1.0), 0.0)
-    return along, torch.linalg.vector_norm(along, dim=1)
+    return along, torch.linalg.vector_norm(along, dim=1), size.squeeze(1)

@@ -296,8 +296,12 @@ class _Sliced(Differentiable):
         along = tuple(
             torch.zeros_like(t) if own is None else own for t, own in zip(known, tangents[:5], strict=True)
         )
-        change: tuple[Tensor, Tensor] = torch.func.jvp(lambda *t: dense(t, ctx.options), known, along)[1]
-        return *change, None, None
+        # The derivative of the reverse mode in its cotangents: forward mode does not nest.
+        primal, pull, *_ = torch.func.vjp(lambda *t: dense(t, ctx.options), *known)
+        zeros = tuple(torch.zeros_like(t) for t in primal)
+        push = torch.func.vjp(pull, zeros)[1]
+        ((value, costs),) = push(along)
+        return value, costs, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
@@ -340,11 +344,7 @@ vars(_Sliced.forward)["__signature__"] = inspect.signature(_Sliced.forward)
 
 
 def _compiled_backward(ctx: Any, u_value: Any, u_costs: Any, *_: Any) -> Any:
-    if u_costs is not None or any(ctx.needs_input_grad[2:5]):
-        raise RuntimeError(
-            "otcore: a compiled sliced distance has derivatives of its value in the points only"
-        )
-    return _backward(ctx, u_value, None, False)
+    return _backward(ctx, u_value, u_costs, u_costs is not None or any(ctx.needs_input_grad[2:5]))
 
 
 torch.library.register_autograd("otcore::sliced", _compiled_backward, setup_context=_setup)

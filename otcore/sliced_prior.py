@@ -8,7 +8,8 @@ over these cells:
     p = 2:  sum_i (t_i - t_{i-1}) x_i^2 - 2 sum_i x_i (H(z_i) - H(z_{i-1})) + the second moment
     p = 1:  sum_i x_i (2 F(c) - F(z_{i-1}) - F(z_i)) + H(z_{i-1}) + H(z_i) - 2 H(c),
             c = x_i clamped to [z_{i-1}, z_i]
-    else:   Gauss-Legendre quadrature of |x_i - Q|^p over the level, 16 nodes a cell
+    else:   Gauss-Legendre quadrature of |x_i - Q(t)|^p over s, t = t_{i-1} + (t_i - t_{i-1}) (3 s^2 - 2 s^3),
+            16 nodes a cell: levels crowd towards the ends of a cell, where Q may be singular
 
 both of the first exact.
 """
@@ -227,6 +228,7 @@ def _law_cost(x: Tensor, levels: Tensor, prior: Prior, d: int, p: float) -> Tens
     nodes, shares = (torch.as_tensor(t, device=x.device) for t in numpy.polynomial.legendre.leggauss(_NODES))
     total: Tensor = torch.zeros_like(x)
     for node, share in zip(nodes, shares, strict=True):
-        at = levels[..., :-1] + 0.5 * (node + 1.0) * width
-        total = total + 0.5 * share * (x - prior.quantile(at, d)).abs().pow(p)
+        s = 0.5 * (node + 1.0)
+        at = levels[..., :-1] + s * s * (3.0 - 2.0 * s) * width
+        total = total + 3.0 * share * s * (1.0 - s) * (x - prior.quantile(at, d)).abs().pow(p)
     return (width * total).sum(-1)

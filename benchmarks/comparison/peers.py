@@ -24,6 +24,8 @@ NEEDS = {
     "geomloss online": ("geomloss", "pykeops"),
     "geomloss multiscale": ("geomloss", "pykeops"),
     "ott-jax": ("jax", "ott"),
+    "pot": ("ot",),
+    "torch.sort": ("torch",),
 }
 
 

@@ -12,8 +12,8 @@ extern const Isa table;
 const Isa table = {
     OTCORE_TEXT(OTCORE_ISA),
     8 * kVectorBytes,
-    {sweep, apply, grad, reduce, scale, radial, fit, collect, translate, evaluate, product, slice},
-    {sweep, apply, grad, reduce, scale, radial, fit, collect, translate, evaluate, product, slice},
+    {sweep, apply, grad, reduce, scale, radial, fit, collect, translate, evaluate, product, transpose, slice},
+    {sweep, apply, grad, reduce, scale, radial, fit, collect, translate, evaluate, product, transpose, slice},
     softmin,
     log2_array,
     dots,

@@ -104,14 +104,38 @@ OTCORE_INLINE uint16_t bucket_of(float v, const Grid& g) {
 template <class E>
 void sort_keys(E* keys, long n, E* other, uint16_t* bucket, Counts counts, int level);
 
+// Keys dealt out to their buckets, in the order they had; count[v] is the end of bucket v after it. With few buckets
+// neighbours often share one, and a counter takes cycles to come back from memory: kStreams quarters of the keys are
+// then dealt out side by side, with counters of their own.
+template <class E, int streams>
+OTCORE_INLINE void scatter(const E* keys, long n, E* to, long buckets, const uint16_t* bucket, uint32_t* count) {
+  const long part = n / streams;
+  for (long v = 0; v < streams * buckets; v++) count[v] = 0;
+  for (long i = 0; i < part; i++)
+#pragma GCC unroll 4
+    for (int s = 0; s < streams; s++) count[streams * bucket[s * part + i] + s]++;
+  for (long i = streams * part; i < n; i++) count[streams * bucket[i] + streams - 1]++;
+  uint32_t sum = 0;
+  for (long v = 0; v < streams * buckets; v++) {
+    const uint32_t own = count[v];
+    count[v] = sum, sum += own;
+  }
+  for (long i = 0; i < part; i++)
+#pragma GCC unroll 4
+    for (int s = 0; s < streams; s++) to[count[streams * bucket[s * part + i] + s]++] = keys[s * part + i];
+  for (long i = streams * part; i < n; i++) to[count[streams * bucket[i] + streams - 1]++] = keys[i];
+  for (long v = 0; v < buckets && streams > 1; v++) count[v] = count[streams * v + streams - 1];
+}
+
+constexpr int kStreams = 4;
+constexpr long kFewBuckets = 512;
+
 // From keys to `to`, sorted.
 template <class E>
 void deal_out(E* keys, long n, E* to, const Grid& g, uint16_t* bucket, Counts counts, int level) {
   uint32_t* count = counts.first + level * counts.stride;
-  for (long v = 0; v <= g.buckets; v++) count[v] = 0;
-  for (long i = 0; i < n; i++) count[bucket[i] + 1]++;
-  for (long v = 1; v < g.buckets; v++) count[v + 1] += count[v];
-  for (long i = 0; i < n; i++) to[count[bucket[i]]++] = keys[i];
+  if (g.buckets <= kFewBuckets) scatter<E, kStreams>(keys, n, to, g.buckets, bucket, count);
+  else scatter<E, 1>(keys, n, to, g.buckets, bucket, count);
   long first = 0;
   for (long v = 0; v < g.buckets; v++) {
     const long last = count[v], size = last - first;

@@ -90,6 +90,7 @@ struct Verbs {
   void (*evaluate)(const Boxed<T>&, long box, Sums, int width, const T* local, double* rows, double* out);
   // A product of matrices for one tile of points.
   void (*product)(const TileProduct<T>&);
+  void (*transpose)(const Transposition<T>&);
   // The cost of transport along one direction; false where a position is not finite.
   bool (*slice)(const Line<T>&, const SliceScratch<T>&, double* cost);
 };

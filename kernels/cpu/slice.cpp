@@ -1,5 +1,5 @@
 // slice: the transport of two clouds along one direction and its slopes. product: projections of a tile of points on
-// some directions, and the slopes along these directions brought back to points.
+// some directions, and the slopes along these directions brought back to points. transpose: points to tiles and back.
 #include "slice.h"
 
 #include "order.h"
@@ -49,6 +49,57 @@ void product_any(const TileProduct<T>& q) {
   }
 }
 
+// Which lanes make up the rows r and r + half of a square whose blocks of that size are exchanged.
+template <class T, int half>
+struct Swap {
+  static constexpr int lanes = Simd<T>::lanes;
+  typedef __typeof__(typename Simd<T>::Int{}[0] + 0) Index;
+  alignas(kVectorBytes) Index upper[lanes], lower[lanes];
+  constexpr Swap() : upper(), lower() {
+    for (int l = 0; l < lanes; l++) {
+      upper[l] = l & half ? lanes + l - half : l;
+      lower[l] = l & half ? lanes + l : l + half;
+    }
+  }
+};
+
+template <class T, int half>
+OTCORE_INLINE void swap_blocks(Vec<T>* v) {
+  static constexpr Swap<T, half> swap;
+  typename Simd<T>::Int upper, lower;
+  std::memcpy(&upper, swap.upper, sizeof upper);
+  std::memcpy(&lower, swap.lower, sizeof lower);
+#pragma GCC unroll 16
+  for (int r = 0; r < Simd<T>::lanes; r++) {
+    if (r & half) continue;
+    const Vec<T> a = v[r], b = v[r + half];
+    v[r] = __builtin_shuffle(a, b, upper), v[r + half] = __builtin_shuffle(a, b, lower);
+  }
+  if constexpr (half > 1) swap_blocks<T, half / 2>(v);
+}
+
+template <class T>
+void transpose_any(const Transposition<T>& q) {
+  constexpr int L = Simd<T>::lanes;
+  const Vec<T> factor = splat(q.factor);
+  long r = 0;
+  for (; r + L <= q.rows; r += L) {
+    long c = 0;
+    for (; c + L <= q.columns; c += L) {
+      Vec<T> v[L];
+#pragma GCC unroll 16
+      for (int i = 0; i < L; i++) v[i] = load(q.in + (r + i) * q.in_stride + c) * factor;
+      swap_blocks<T, L / 2>(v);
+#pragma GCC unroll 16
+      for (int i = 0; i < L; i++) store(q.out + (c + i) * q.out_stride + r, v[i]);
+    }
+    for (; c < q.columns; c++)
+      for (int i = 0; i < L; i++) q.out[c * q.out_stride + r + i] = q.factor * q.in[(r + i) * q.in_stride + c];
+  }
+  for (; r < q.rows; r++)
+    for (long c = 0; c < q.columns; c++) q.out[c * q.out_stride + r] = q.factor * q.in[r * q.in_stride + c];
+}
+
 // The extremes, and sums for a guess at the spread.
 struct Spread {
   float lo, hi;
@@ -85,9 +136,11 @@ Spread spread_of(const float* v, long n) {
   return s;
 }
 
-OTCORE_INLINE void make_key(int32_t bits, long, int32_t& key) { key = ordered(bits); }
+// Both zeros are the same position.
+OTCORE_INLINE int32_t key_of(int32_t bits) { return bits == INT32_MIN ? 0 : ordered(bits); }
+OTCORE_INLINE void make_key(int32_t bits, long, int32_t& key) { key = key_of(bits); }
 OTCORE_INLINE void make_key(int32_t bits, long i, int64_t& key) {
-  key = (int64_t)((uint64_t)(uint32_t)ordered(bits) << 32 | (uint64_t)i);
+  key = (int64_t)((uint64_t)(uint32_t)key_of(bits) << 32 | (uint64_t)i);
 }
 
 // Sorted keys of v in `keys`; false where a position is not finite.
@@ -270,6 +323,8 @@ bool slice_any(const Line<T>& q, const SliceScratch<T>& s, double* cost) {
 
 void product(const TileProduct<float>& q) { product_any(q); }
 void product(const TileProduct<double>& q) { product_any(q); }
+void transpose(const Transposition<float>& q) { transpose_any(q); }
+void transpose(const Transposition<double>& q) { transpose_any(q); }
 bool slice(const Line<float>& q, const SliceScratch<float>& s, double* cost) { return slice_any(q, s, cost); }
 bool slice(const Line<double>& q, const SliceScratch<double>& s, double* cost) { return slice_any(q, s, cost); }
 

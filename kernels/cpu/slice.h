@@ -24,9 +24,6 @@ constexpr long kSliceSlack = 64;
 constexpr long kMostBuckets = 8192;
 constexpr int kSortLevels = 4;
 
-// As many buckets as sorting this many points may use, whatever the instruction set.
-inline long buckets_for(long points) { return points / 4 < kMostBuckets ? points / 4 + 1 : kMostBuckets; }
-
 template <class T>
 struct SliceScratch {
   int64_t* keys[3];
@@ -34,8 +31,8 @@ struct SliceScratch {
   T* slopes[2];
   double* levels[2];
   uint16_t* bucket;
-  uint32_t* counts;  // [kSortLevels][buckets_for(points) + 1]
-  long stride;       // of the levels of `counts`
+  uint32_t* counts;  // [kSortLevels][stride], the latter more than there are points, or than kMostBuckets
+  long stride;
 };
 
 // out[r][c] = (add ? out[r][c] : 0) + sum_k in[k][c] factors[k][r], for one tile of columns c.
@@ -50,6 +47,17 @@ struct TileProduct {
   T* out;
   long out_stride;
   bool add;
+};
+
+// out[c][r] = factor * in[r][c].
+template <class T>
+struct Transposition {
+  const T* in;
+  long in_stride;
+  long rows, columns;
+  T* out;
+  long out_stride;
+  T factor;
 };
 
 }  // namespace otcore

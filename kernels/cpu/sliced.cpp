@@ -3,7 +3,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstdint>
 #include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "aligned.h"
 #include "dispatch.h"
@@ -22,6 +27,19 @@ constexpr double kMany = 1e6;    // nanoseconds below which items are spread ove
 template <class T>
 double work_of(const SlicedItem<T>& item, const SlicedSettings& s) {
   return static_cast<double>(item.n + item.m) * static_cast<double>(s.directions) * (4 + 0.02 * s.d);
+}
+
+// Asks for large pages: those of 4 KiB take longer to come by than the work in them.
+template <class T>
+void use_large_pages(T* start, long count) {
+#if defined(__linux__)
+  constexpr std::uintptr_t kPage = 2 << 20;
+  const std::uintptr_t first = (reinterpret_cast<std::uintptr_t>(start) + kPage - 1) / kPage * kPage;
+  const std::uintptr_t last = reinterpret_cast<std::uintptr_t>(start + count) / kPage * kPage;
+  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#else
+  (void)start, (void)count;
+#endif
 }
 
 // As many directions at a time as projections are stored of.
@@ -46,7 +64,11 @@ struct Sheet {
   Sheet(const T* points, const T* given, T* slope, long n, int d, long group, bool even)
       : n(n), width(padded(n)), points(points), slope(slope) {
     tiles.resize(width * d), rows.resize(group * width);
-    if (slope) slopes.resize(width * d);
+    use_large_pages(tiles.data(), width * d), use_large_pages(rows.data(), group * width);
+    if (slope) {
+      slopes.resize(width * d);
+      use_large_pages(slopes.data(), width * d), use_large_pages(slope, n * d);
+    }
     if (given) {
       weights.resize(n);
       mass = 0;
@@ -61,8 +83,7 @@ struct Sheet {
   void pack(long tile, int d) {
     T* to = tiles.data() + tile * d * kTile;
     const long first = tile * kTile, count = std::min<long>(kTile, n - first);
-    for (long i = 0; i < count; i++)
-      for (int k = 0; k < d; k++) to[k * kTile + i] = points[(first + i) * d + k];
+    verbs(T()).transpose({points + first * d, d, count, d, to, kTile, T(1)});
     for (long i = count; i < kTile; i++)
       for (int k = 0; k < d; k++) to[k * kTile + i] = 0;
   }
@@ -70,8 +91,7 @@ struct Sheet {
   void unpack(long tile, int d, T factor) {
     const T* from = slopes.data() + tile * d * kTile;
     const long first = tile * kTile, count = std::min<long>(kTile, n - first);
-    for (long i = 0; i < count; i++)
-      for (int k = 0; k < d; k++) slope[(first + i) * d + k] = factor * from[k * kTile + i];
+    verbs(T()).transpose({from, kTile, d, count, slope + first * d, d, factor});
   }
 
   const double* weighted() const { return weights.empty() ? nullptr : weights.data(); }
@@ -91,7 +111,7 @@ struct Buffers {
     if (keys.empty()) {
       const long size = padded(points) + kSliceSlack;
       keys.resize(3 * size), positions.resize(4 * size), bucket.resize(size);
-      scratch.stride = buckets_for(points) + 1, counts.resize(kSortLevels * scratch.stride);
+      scratch.stride = std::min(points, kMostBuckets) + 1, counts.resize(kSortLevels * scratch.stride);
       if (!even) levels.resize(2 * size);
       for (int i = 0; i < 3; i++) scratch.keys[i] = keys.data() + i * size;
       for (int i = 0; i < 2; i++) {

@@ -44,6 +44,9 @@ void evaluate(const Boxed<double>& q, long box, Sums sums, int width, const doub
 void product(const TileProduct<float>& q);
 void product(const TileProduct<double>& q);
 
+void transpose(const Transposition<float>& q);
+void transpose(const Transposition<double>& q);
+
 bool slice(const Line<float>& q, const SliceScratch<float>& scratch, double* cost);
 bool slice(const Line<double>& q, const SliceScratch<double>& scratch, double* cost);
 
