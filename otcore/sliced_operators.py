@@ -24,6 +24,7 @@ from .directions import check_projections
 from .problem import Problem, check_values
 from .quantiles import rooted, transport
 from .ragged import Sizes
+from .sliced_triton import triton_slices, triton_takes
 
 # Numbers in a block of projections that the plain formulation sorts at a time.
 _BLOCK_ENTRIES = 2**21
@@ -90,6 +91,8 @@ def _sliced(x: Tensor, y: Tensor, a: Tensor, b: Tensor, projections: Tensor, *re
         check_values(_problem(x, y, a, b, options))
     if native:
         return _native(x, y, a, b, projections, options)
+    if not options.weighted and not options.n and triton_takes(x, y, projections):
+        return by_triton(x, y, projections, options)
     with torch.enable_grad():
         points = [t.detach().requires_grad_() for t in (x, y)]
         value, costs = dense((*points, a, b, projections), options)
@@ -140,6 +143,21 @@ def _native(x: Tensor, y: Tensor, a: Tensor, b: Tensor, projections: Tensor, opt
             f"x and y have projections beyond the range of {x.dtype}; scale the points down, or use float64."
         )
     return value, costs, g_x, g_y
+
+
+def by_triton(x: Tensor, y: Tensor, projections: Tensor, options: Options) -> tuple[Tensor, ...]:
+    """What the operator returns, from `triton_slices`."""
+    single, needs = x.dim() == 2, (options.need_x, options.need_y)
+    points = (x.unsqueeze(0), y.unsqueeze(0)) if single else (x, y)
+    costs, *gradients = triton_slices(*points, projections, options.p, need_x=needs[0], need_y=needs[1])
+    mean = costs.double().mean(-1)
+    value, slope = mean, torch.ones_like(mean)
+    if options.root:
+        value = rooted(mean, options.p)
+        slope = torch.where(mean > 0, value / (options.p * torch.where(mean > 0, mean, 1.0)), 0.0)
+    results = [value.to(x.dtype), costs]
+    results += [x.new_empty(0) if g is None else g.mul_(slope.to(g.dtype)[:, None, None]) for g in gradients]
+    return tuple(t.squeeze(0) if single and t.numel() else t for t in results)
 
 
 def _fake(x: Tensor, y: Tensor, a: Tensor, b: Tensor, projections: Tensor, *rest: Any) -> Any:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from otcore import sliced_triton
+from otcore.sliced_operators import Options, by_triton
 from otcore.sliced_triton import triton_slices
 from tests.problems import cloud
 
@@ -70,3 +71,18 @@ def test_ties_signs_and_zeros() -> None:
     assert costs.item() == 0
     assert not g_x.any()
     assert not g_y.any()
+
+
+@pytest.mark.parametrize("root", [True, False])
+@pytest.mark.parametrize("batch", [None, 2])
+def test_the_operator_returns_what_the_compiled_one_does(batch: int | None, root: bool) -> None:
+    x, y = cloud(40, 3, 1, batch=batch).float(), cloud(40, 3, 2, batch=batch).float()
+    projections = torch.nn.functional.normalize(cloud(3, 6, 3).float() - 0.5, dim=0)
+    x, y = (t.clone() for t in (x, y))
+    if batch:
+        y[1] = x[1]  # of value 0, whose gradient is 0
+    options = Options(2.0, root, False, False, (), (), True, True)
+    weights = [t.new_full(t.shape[:-1], 1 / 40) for t in (x, y)]
+    compiled = torch.ops.otcore.sliced(x, y, *weights, projections, *options)
+    for got, want in zip(by_triton(x, y, projections, options), compiled, strict=True):
+        torch.testing.assert_close(got, want)
