@@ -17,8 +17,8 @@
 namespace otcore {
 namespace {
 
-constexpr long kGroup = 32;          // directions at a time, or more where points are few:
-constexpr long kPositions = 24000;    // as many as there are so many projections of
+constexpr long kGroup = 64;         // most directions at a time, or more where points are few:
+constexpr long kPositions = 24000;  // as many as there are so many projections of
 constexpr long kTask = 8;       // tiles of points projected by one task
 constexpr double kSerial = 4e4;  // nanoseconds below which waking threads costs more than it saves
 constexpr double kMany = 1e6;    // nanoseconds below which items are spread over threads, one each
@@ -42,29 +42,29 @@ void use_large_pages(T* start, long count) {
 #endif
 }
 
-// As many directions at a time as projections are stored of.
+// As many directions at a time as projections are stored of, in groups that are alike.
 template <class T>
 long group_of(const SlicedItem<T>& item, const SlicedSettings& s) {
-  return std::min(s.directions, std::max(kGroup, kPositions / (item.n + item.m)));
+  const long most = std::max(kGroup, kPositions / (item.n + item.m)), groups = (s.directions + most - 1) / most;
+  return (s.directions + groups - 1) / groups;
 }
 
 long padded(long n) { return (n + kTile - 1) / kTile * kTile; }
 
-// One cloud: its points in tiles [tiles][d][kTile], its projections on a group of directions [group][width], and its
-// slopes, laid out as the points are.
+// One cloud: its projections on a group of directions [group][width], and its slopes in tiles [tiles][d][kTile].
 template <class T>
 struct Sheet {
   long n, width;
   const T* points;
   T* slope;
-  Aligned<T> tiles, rows, slopes;
+  Aligned<T> rows, slopes;
   Aligned<double> weights, levels;
   double mass = 1;
 
   Sheet(const T* points, const T* given, T* slope, long n, int d, long group, bool even)
       : n(n), width(padded(n)), points(points), slope(slope) {
-    tiles.resize(width * d), rows.resize(group * width);
-    use_large_pages(tiles.data(), width * d), use_large_pages(rows.data(), group * width);
+    rows.resize(group * width);
+    use_large_pages(rows.data(), group * width);
     if (slope) {
       slopes.resize(width * d);
       use_large_pages(slopes.data(), width * d), use_large_pages(slope, n * d);
@@ -80,8 +80,8 @@ struct Sheet {
     }
   }
 
-  void pack(long tile, int d) {
-    T* to = tiles.data() + tile * d * kTile;
+  // The points of a tile as [d][kTile].
+  void pack(long tile, int d, T* to) const {
     const long first = tile * kTile, count = std::min<long>(kTile, n - first);
     verbs(T()).transpose({points + first * d, d, count, d, to, kTile, T(1)});
     for (long i = count; i < kTile; i++)
@@ -140,22 +140,23 @@ bool sliced_item(const SlicedItem<T>& item, const SlicedSettings& s, int threads
   std::atomic<bool> finite{true};
   const auto each_tile = [&](const auto& f) {
     parallel_for(threads, tasks, [&](long task) {
+      Aligned<T> points(d * kTile);
       for (long t = task * kTask; t < std::min(tiles, (task + 1) * kTask); t++)
-        if (t < tiles_x) f(x, t);
-        else f(y, t - tiles_x);
+        if (t < tiles_x) f(x, t, points.data());
+        else f(y, t - tiles_x, points.data());
     });
   };
   for (long first = 0, before = 0;; first += before) {
     // The slopes along the directions before, then the projections on the next ones: tile by tile, in the same memory.
     const long here = std::min(group, count - first);
-    each_tile([&](Sheet<T>& sheet, long tile) {
-      T *rows = sheet.rows.data() + tile * kTile, *points = sheet.tiles.data() + tile * d * kTile;
-      if (first == 0) sheet.pack(tile, d);
+    each_tile([&](Sheet<T>& sheet, long tile, T* points) {
+      T* rows = sheet.rows.data() + tile * kTile;
       if (first > 0 && sheet.slope)
         verbs(T()).product({rows, sheet.width, before, back.data() + (first - before) * d, d, d,
                             sheet.slopes.data() + tile * d * kTile, kTile, first > before});
-      if (here > 0)
-        verbs(T()).product({points, kTile, d, item.directions + first, count, here, rows, sheet.width, false});
+      if (here == 0) return;
+      sheet.pack(tile, d, points);
+      verbs(T()).product({points, kTile, d, item.directions + first, count, here, rows, sheet.width, false});
     });
     if (here == 0) break;
     parallel_for(threads, here, [&](long l) {
@@ -176,7 +177,7 @@ bool sliced_item(const SlicedItem<T>& item, const SlicedSettings& s, int threads
   if (back.empty()) return true;
   double factor = mass / static_cast<double>(count);
   if (s.root) factor *= mean > 0 ? std::pow(mean, 1 / s.p - 1) / s.p : 0;
-  each_tile([&](Sheet<T>& sheet, long tile) {
+  each_tile([&](Sheet<T>& sheet, long tile, T*) {
     if (sheet.slope) sheet.unpack(tile, d, static_cast<T>(factor));
   });
   return true;
