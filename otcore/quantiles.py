@@ -34,6 +34,12 @@ def rooted(mean: Tensor, p: float) -> Tensor:
     return torch.where(positive, torch.where(positive, mean, 1.0) ** (1.0 / p), 0.0)
 
 
+def root_slope(mean: Tensor, p: float) -> Tensor:
+    """The derivative of `rooted` in the mean."""
+    positive = torch.where(mean > 0, mean, 1.0)
+    return torch.where(mean > 0, rooted(positive, p) / (p * positive), 0.0)
+
+
 class Steps(NamedTuple):
     """A quantile function: the sorted positions (..., N), the levels up to which they hold, and the mass."""
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from .directions import make_projections
 from .functional import _form, _from_numpy, full_precision
 from .problem import _is_real, make_problem
-from .quantiles import rooted
+from .quantiles import root_slope
 from .sliced_operators import Measures, sliced
 from .solution import Form
 
@@ -78,8 +78,7 @@ def make_solution(
     mean, count = known.mean(-1), known.shape[-1]
     error = known.std(-1) / count**0.5 if count > 1 else torch.full_like(mean, float("nan"))
     if root:
-        positive = torch.where(mean > 0, mean, 1.0)
-        error = torch.where(mean > 0, error * rooted(positive, p) / (p * positive), error)
+        error = torch.where(mean > 0, error * root_slope(mean, p), error)
     return SlicedSolution(
         as_given(form, value), as_given(form, costs), as_given(form, error.to(value.dtype)), projections
     )

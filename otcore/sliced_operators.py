@@ -22,7 +22,7 @@ from . import _core, ragged
 from .autograd import Differentiable, _below_autograd, _compiling, _flattened, _scaled, _unflattened
 from .directions import check_projections
 from .problem import Problem, check_values
-from .quantiles import rooted, transport
+from .quantiles import root_slope, rooted, transport
 from .ragged import Sizes
 from .sliced_triton import triton_slices, triton_takes
 
@@ -153,8 +153,7 @@ def by_triton(x: Tensor, y: Tensor, projections: Tensor, options: Options) -> tu
     mean = costs.double().mean(-1)
     value, slope = mean, torch.ones_like(mean)
     if options.root:
-        value = rooted(mean, options.p)
-        slope = torch.where(mean > 0, value / (options.p * torch.where(mean > 0, mean, 1.0)), 0.0)
+        value, slope = rooted(mean, options.p), root_slope(mean, options.p)
     results = [value.to(x.dtype), costs]
     results += [x.new_empty(0) if g is None else g.mul_(slope.to(g.dtype)[:, None, None]) for g in gradients]
     return tuple(t.squeeze(0) if single and t.numel() else t for t in results)
@@ -229,9 +228,7 @@ def _pulled_by_blocks(ctx: Any, u_value: Tensor | None, u_costs: Tensor | None) 
     if u_value is not None:
         slope = u_value.double() / costs.shape[-1]
         if options.root:
-            mean = costs.double().mean(-1)
-            root = rooted(mean, options.p)
-            slope = slope * torch.where(mean > 0, root / (options.p * torch.where(mean > 0, mean, 1.0)), 0.0)
+            slope = slope * root_slope(costs.double().mean(-1), options.p)
         u = u + slope.unsqueeze(-1)
     size = max(1, _BLOCK_ENTRIES // ((x.numel() + y.numel()) // x.shape[-1]))
     total = [torch.zeros_like(t) for t in (x, y, a, b)]

@@ -11,14 +11,15 @@ constexpr int kLanes = Simd<double>::lanes;
 
 constexpr double kLeast = 1e-300;  // of sums before their logarithm
 
-// The log-sum-exp of one point as far as tiles have been added: `top` is the largest logit so far.
+// The log-sum-exp of one point as far as tiles have been added, up to the part of its own in every logit: `top` is the
+// largest so far.
 struct Running {
-  double top = -1e300;
+  double top = -1e300, own = 0;
   Vec<double> sum = {};
 
   double log_sum() const {
     const double total = lane_sum<double>(sum);
-    return top + log2v(splat(total > kLeast ? total : kLeast))[0];
+    return top + log2v(splat(total > kLeast ? total : kLeast))[0] + own;
   }
 };
 
@@ -28,9 +29,6 @@ OTCORE_INLINE void add_tile(const Pair<double>& pair, const double* points, long
   const Side<double>& y = *pair.y;
   const double *v = y.u + j * y.d * kTile, *flat = y.flat + j * kTile, *weight = y.weight + j * kTile;
   Vec<double> logits[kTile / kLanes], tops = splat(-1e300);
-  double square = 0;
-  if (P == 2)
-    for (int k = 0; k < y.d; k++) square += points[k * count + i] * points[k * count + i];
   for (int q = 0; q < kTile / kLanes; q++) {
     Vec<double> acc = {};
     for (int k = 0; k < y.d; k++) {
@@ -47,7 +45,7 @@ OTCORE_INLINE void add_tile(const Pair<double>& pair, const double* points, long
       sqrt_lanes<double>(acc);
       acc = -acc;
     }
-    logits[q] = acc + load(flat + q * kLanes) - 0.5 * square;
+    logits[q] = acc + load(flat + q * kLanes);
     tops = vmax(tops, logits[q]);
   }
   const double top = lane_max<double>(tops);
@@ -77,6 +75,7 @@ void softmin_points(const Pair<double>& pair, const double* points, long count, 
   Running* at = new Running[count];
   double least = 1e300;
   for (long i = 0; i < count; i++) {
+    for (int k = 0; P == 2 && k < y.d; k++) at[i].own -= 0.5 * points[k * count + i] * points[k * count + i];
     add_tile<P>(pair, points, count, i, first, at[i]);
     const double sum = at[i].log_sum();
     least = sum < least ? sum : least;
