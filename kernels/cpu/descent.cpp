@@ -7,15 +7,6 @@
 
 namespace otcore {
 
-// For each place of `next`, the place of `now` that holds its points.
-template <class T>
-std::vector<int> Descent<T>::parents(const Level& next, const Level& now, long fine) const {
-  if (!next.cloud) return now.of;
-  std::vector<int> out(next.cloud->n);
-  for (long i = 0; i < fine; i++) out[next.of[i]] = now.cloud ? now.of[i] : static_cast<int>(i);
-  return out;
-}
-
 template <class T>
 bool Descent<T>::to(double radius, double share_x, double share_y, int threads) {
   const bool same = fine_.same();
@@ -25,8 +16,9 @@ bool Descent<T>::to(double radius, double share_x, double share_y, int threads) 
   Level x, y;
   if (radius > 0) {
     parallel_for(threads, same ? 1 : 2, [&](long side) {
-      if (side == 0) x = gather_clusters(fine_.x(), radius, origin);
-      else y = gather_clusters(fine_.y(), radius, origin);
+      std::unique_ptr<Clusters>& clusters = side == 0 ? clusters_x_ : clusters_y_;
+      if (!clusters) clusters = std::make_unique<Clusters>(side == 0 ? fine_.x() : fine_.y());
+      (side == 0 ? x : y) = clusters->gather(radius, origin);
     });
     if (!same && !(x.cloud && y.cloud)) x = {}, y = {};
   }
@@ -62,10 +54,11 @@ template <class T>
 void Descent<T>::restrict() {
   if (!own_) return;
   auto mean = [](const Level& level, const std::vector<double>& fine, std::vector<double>& out) {
-    std::vector<double> count(out.size());
-    std::fill(out.begin(), out.end(), 0.0);
-    for (size_t i = 0; i < fine.size(); i++) out[level.of[i]] += fine[i], count[level.of[i]] += 1;
-    for (size_t q = 0; q < out.size(); q++) out[q] /= count[q];
+    for (size_t q = 0; q < level.place.size(); q++) {
+      double sum = 0;
+      for (long i = level.first[q]; i < level.first[q + 1]; i++) sum += fine[i];
+      out[level.place[q]] = sum / static_cast<double>(level.first[q + 1] - level.first[q]);
+    }
   };
   mean(x_, fine_.f, own_->f);
   if (!fine_.same()) mean(y_, fine_.g, own_->g);

@@ -25,12 +25,11 @@ class Descent {
   std::vector<double> f_before, g_before;
 
  private:
-  std::vector<int> parents(const Level& next, const Level& now, long fine) const;
-
   Term<T>& fine_;
   Cost cost_;
   bool balanced_, started_ = false;
   double radius_ = 0;
+  std::unique_ptr<Clusters> clusters_x_, clusters_y_;
   Level x_, y_;
   std::unique_ptr<Term<T>> own_;
 };

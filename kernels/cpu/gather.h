@@ -11,30 +11,26 @@ enum class Gather {
   gradient,  // out_k = sum_j b_j e_ij d(logit_ij)/du_k
 };
 
-// e b over kRows rows and one tile of columns; for the gradient of p = 1, divided by the distance (0 at 0).
-template <class T, Gather G, int P>
+// e b over kRows rows and one tile of columns.
+template <class T, int P>
 OTCORE_INLINE void weigh(const Pair<T>& pair, const T* u, const T* v, const Offsets<T>& off, const T* wy,
                          T (&e)[kRows][kTile], Vec<T> (&sum)[kRows]) {
   constexpr int L = Simd<T>::lanes, Q = 2;
   for (int c = 0; c < kTile; c += Q * L) {
-    Vec<T> acc[kRows][Q], distance[kRows][Q];
-    logit_tile<T, P, Q, 0>(pair, u, v + c, off.from(0, c), acc, P == 1 ? distance : nullptr);
+    Vec<T> acc[kRows][Q];
+    logit_tile<T, P, Q, 0>(pair, u, v + c, off.from(0, c), acc);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; r++)
 #pragma GCC unroll 2
       for (int q = 0; q < Q; q++) {
-        Vec<T> w = exp2_clamped<Clamp::both>(acc[r][q]) * load(wy + c + q * L);
+        const Vec<T> w = exp2_clamped<Clamp::both>(acc[r][q]) * load(wy + c + q * L);
         sum[r] += w;
-        if (G == Gather::gradient && P == 1) {
-          const Vec<T> least = splat(pair.floor > 0 ? (T)__builtin_sqrt((double)pair.floor) : T(0));
-          w = distance[r][q] > least ? w / distance[r][q] : Vec<T>{};
-        }
         store(e[r] + c + q * L, w);
       }
   }
 }
 
-// out[q] = the sum of lanes[q], for `count` vectors.
+// out[q] += the sum of lanes[q], for `count` vectors.
 template <class T>
 void add_lanes(const T* lanes, long count, double* out) {
   constexpr int L = Simd<T>::lanes;
@@ -43,54 +39,105 @@ void add_lanes(const T* lanes, long count, double* out) {
     Vec<T> rows[L];
 #pragma GCC unroll 16
     for (int r = 0; r < L; r++) rows[r] = load(lanes + (q + r) * L);
-    store_wide<T>(out + q, lane_sums<T>(rows));
+    double sums[L];
+    store_wide<T>(sums, lane_sums<T>(rows));
+    for (int r = 0; r < L; r++) out[q + r] += sums[r];
   }
-  for (; q < count; q++) out[q] = (double)lane_sum<T>(load(lanes + q * L));
+  for (; q < count; q++) out[q] += (double)lane_sum<T>(load(lanes + q * L));
 }
 
-// What a gather works in: [kRows][width] vectors when narrow, [kRows][stride] numbers and their sums so far when not.
+// What a gather works in: sums since the last flush, and until then. Narrow: [kTile][1 + width] vectors, or as many as
+// its rows need; wide: [kRows][stride] numbers.
 template <class T>
 struct Scratch {
   double* bound;
-  T* sums;
+  T *sums, *shift;  // shift [width]
   double* flushed;
 };
 
-// kRows rows of tile i from r0 on, few values a point: their sums are kept by lanes of columns.
-template <class T, Gather G, int P>
-void gather_narrow(const Pair<T>& pair, long i, int r0, const T* values, int width, Scratch<T> scratch, Vec<T> (&sum)[kRows],
-                   double* out) {
-  constexpr int L = Simd<T>::lanes;
-  const Side<T>&x = *pair.x, &y = *pair.y;
-  const T* u = x.u + i * x.d * kTile + r0;
-  for (long q = 0; q < (long)kRows * width * L; q++) scratch.sums[q] = 0;
-  visit(pair, i, 0, scratch.bound, 1, [&](long j, long, const Offsets<T>& off) {
-    const T* v = y.u + j * y.d * kTile;
-    const T* value = G == Gather::values ? values + j * width * kTile : v;
-    alignas(64) T e[kRows][kTile];
-    Vec<T> part[kRows] = {};
-    weigh<T, G, P>(pair, u, v, off.from(r0, 0), y.weight + j * kTile, e, part);
-    for (int r = 0; r < kRows; r++) sum[r] += part[r];
-    for (int k = 0; k < width; k++) {
-      const T shift = G == Gather::gradient && pair.framed ? (T)(y.frame[k * y.tiles + j] - x.frame[k * x.tiles + i]) : T(0);
-      Vec<T> column[kTile / L];
-#pragma GCC unroll 8
-      for (int q = 0; q < kTile / L; q++) column[q] = load(value + k * kTile + q * L);
+// Rows of a tile that a narrow gather takes at once: what it works in is to stay in the nearest cache.
+constexpr int narrow_rows(int width) { return width <= 8 ? kTile : kRows; }
+
+// Adds rows [first, last) of one tile pair to lanes [last - first][1 + width] of sums and of sums times values [width][kTile] + shift[width].
+// D and W are the dimension and the width, or 0 where those are known at run time only.
+template <class T, Gather G, int P, int D, int W, Clamp C>
+OTCORE_INLINE void add_tile(const Pair<T>& pair, const T* u, const T* v, const Offsets<T>& off, const T* wy, const T* values,
+                            const T* shift, int width, int first, int last, T* lanes) {
+  constexpr int L = Simd<T>::lanes, Q = 2;
+  constexpr bool kDifferences = G == Gather::gradient && P == 1;
+  const int count = W ? W : width;
+  for (int c = 0; c < kTile; c += Q * L) {
+    Vec<T> column[W ? W : 1][Q];
+    for (int k = 0; k < W; k++)
+#pragma GCC unroll 2
+      for (int q = 0; q < Q; q++) column[k][q] = load(values + k * kTile + c + q * L) + shift[k];
+    for (int r0 = first; r0 < last; r0 += kRows) {
+      Vec<T> e[kRows][Q], distance[kRows][Q];
+      logit_tile<T, P, Q, D>(pair, u + r0, v + c, off.from(r0, c), e, kDifferences ? distance : nullptr);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; r++) {
-        T* lane = scratch.sums + ((long)r * width + k) * L;
-        Vec<T> acc = load(lane);
-#pragma GCC unroll 8
-        for (int q = 0; q < kTile / L; q++) {
-          if (G == Gather::gradient && P == 1) acc += load(e[r] + q * L) * (column[q] - u[k * kTile + r]);
-          else acc += load(e[r] + q * L) * column[q];
+        T* lane = lanes + (long)(r0 - first + r) * (1 + count) * L;
+        Vec<T> sum = load(lane);
+#pragma GCC unroll 2
+        for (int q = 0; q < Q; q++) {
+          e[r][q] = exp2_clamped<C>(e[r][q]) * load(wy + c + q * L);
+          sum += e[r][q];
+          if (kDifferences) {
+            const Vec<T> least = splat(pair.floor > 0 ? (T)__builtin_sqrt((double)pair.floor) : T(0));
+            e[r][q] = distance[r][q] > least ? e[r][q] / distance[r][q] : Vec<T>{};
+          }
         }
-        if (G == Gather::gradient && P == 2) acc += part[r] * shift;
-        store(lane, acc);
+        store(lane, sum);
+#pragma GCC unroll 3
+        for (int k = 0; k < count; k++) {
+          lane += L;
+          Vec<T> acc = load(lane);
+#pragma GCC unroll 2
+          for (int q = 0; q < Q; q++) {
+            const Vec<T> value = W ? column[W ? k : 0][q] : load(values + k * kTile + c + q * L) + shift[k];
+            acc += e[r][q] * (kDifferences ? value - u[k * kTile + r0 + r] : value);
+          }
+          store(lane, acc);
+        }
       }
     }
+  }
+}
+
+// Rows [first, last) of tile i, few values a point: their sums are kept by lanes of columns.
+template <class T, Gather G, int P, int D, int W>
+void gather_narrow(const Pair<T>& pair, long i, int first, int last, const T* values, int width, Scratch<T> scratch,
+                   double* rows, double* out) {
+  constexpr int L = Simd<T>::lanes;
+  constexpr int kFlush = 64;  // tiles between two flushes into double
+  const Side<T>&x = *pair.x, &y = *pair.y;
+  const long size = (long)(last - first) * (1 + width);
+  const T* u = x.u + i * x.d * kTile;
+  T *lanes = scratch.sums, *shift = scratch.shift;
+  for (int k = 0; k < width; k++) shift[k] = 0;
+  for (long q = 0; q < size * L; q++) lanes[q] = 0;
+  for (long q = 0; q < size; q++) scratch.flushed[q] = 0;
+  int since = 0;
+  const auto flush = [&] {
+    add_lanes<T>(lanes, size, scratch.flushed);
+    for (long q = 0; q < size * L; q++) lanes[q] = 0;
+    since = 0;
+  };
+  visit(pair, i, 0, scratch.bound, 1, [&](long j, long, const Offsets<T>& off) {
+    const T *v = y.u + j * y.d * kTile, *wy = y.weight + j * kTile;
+    const T* value = G == Gather::values ? values + j * width * kTile : v;
+    if (G == Gather::gradient && pair.framed)
+      for (int k = 0; k < width; k++) shift[k] = (T)(y.frame[k * y.tiles + j] - x.frame[k * x.tiles + i]);
+    if (off.clamp == Clamp::none) add_tile<T, G, P, D, W, Clamp::none>(pair, u, v, off, wy, value, shift, width, first, last, lanes);
+    else add_tile<T, G, P, D, W, Clamp::both>(pair, u, v, off, wy, value, shift, width, first, last, lanes);
+    if (++since == kFlush) flush();
   });
-  add_lanes<T>(scratch.sums, (long)kRows * width, out);
+  flush();
+  for (int r = 0; r < last - first; r++) {
+    const double* own = scratch.flushed + (long)r * (1 + width);
+    rows[first + r] = own[0];
+    for (int k = 0; k < width; k++) out[(long)(first + r) * width + k] = own[1 + k];
+  }
 }
 
 // sums[r][] += sum_c e[r][c] value[c][], Q vectors of values wide.
@@ -117,9 +164,9 @@ OTCORE_INLINE void multiply(const T (&e)[kRows][kTile], const T* value, int stri
     for (int q = 0; q < Q; q++) store(sums + (long)r * stride + q * L, acc[r][q]);
 }
 
-// The same, many values a point: a product of matrices, values [tiles][kTile][stride].
+// kRows rows of tile i from r0 on, many values a point: a product of matrices, values [tiles][kTile][stride].
 template <class T, Gather G, int P>
-void gather_wide(const Pair<T>& pair, long i, int r0, const T* values, int width, Scratch<T> scratch, Vec<T> (&sum)[kRows],
+void gather_wide(const Pair<T>& pair, long i, int r0, const T* values, int width, Scratch<T> scratch, double* rows,
                  double* out) {
   constexpr int L = Simd<T>::lanes;
   constexpr int kFlush = 16;  // tiles between two flushes into double
@@ -128,6 +175,7 @@ void gather_wide(const Pair<T>& pair, long i, int r0, const T* values, int width
   const int stride = gather_stride(width, L);
   const long size = (long)kRows * stride;
   T* sums = scratch.sums;
+  Vec<T> sum[kRows] = {};
   for (long q = 0; q < size; q++) sums[q] = 0, scratch.flushed[q] = 0;
   int since = 0;
   const auto flush = [&] {
@@ -137,7 +185,7 @@ void gather_wide(const Pair<T>& pair, long i, int r0, const T* values, int width
   visit(pair, i, 0, scratch.bound, 1, [&](long j, long, const Offsets<T>& off) {
     alignas(64) T e[kRows][kTile];
     Vec<T> part[kRows] = {};
-    weigh<T, G, P>(pair, u, y.u + j * y.d * kTile, off.from(r0, 0), y.weight + j * kTile, e, part);
+    weigh<T, P>(pair, u, y.u + j * y.d * kTile, off.from(r0, 0), y.weight + j * kTile, e, part);
     for (int r = 0; r < kRows; r++) sum[r] += part[r];
     const T* value = values + j * kTile * stride;
     int w = 0;
@@ -152,41 +200,55 @@ void gather_wide(const Pair<T>& pair, long i, int r0, const T* values, int width
     if (++since == kFlush) flush();
   });
   flush();
-  for (int r = 0; r < kRows; r++)
+  for (int r = 0; r < kRows; r++) {
+    rows[r] = (double)lane_sum<T>(sum[r]);
     for (int k = 0; k < width; k++) out[(long)r * width + k] = scratch.flushed[(long)r * stride + k];
+  }
 }
 
-// Rows of tile i; rows[] and out[][width] are written.
-template <class T, Gather G, int P>
+// The rows of tile i; rows[] and out[][width] are written.
+template <class T, Gather G, int P, int D>
 void gather_tile(const Pair<T>& pair, long i, const T* values, int width, Scratch<T> scratch, double* rows, double* out) {
-  for (int r0 = 0; r0 < kTile; r0 += kRows) {
-    Vec<T> sum[kRows] = {};
-    double* own = out + (long)r0 * width;
-    if (gathers_narrow(width, G == Gather::gradient, P)) gather_narrow<T, G, P>(pair, i, r0, values, width, scratch, sum, own);
-    else gather_wide<T, G, P>(pair, i, r0, values, width, scratch, sum, own);
-    const T* u = pair.x->u + i * pair.x->d * kTile + r0;
-    for (int r = 0; r < kRows; r++) {
-      rows[r0 + r] = (double)lane_sum<T>(sum[r]);
-      if (G == Gather::gradient && P == 2)
-        for (int k = 0; k < width; k++) own[(long)r * width + k] -= (double)u[k * kTile + r] * rows[r0 + r];
-    }
+  if (gathers_narrow(width, G == Gather::gradient, P)) {
+    const int at_once = narrow_rows(width);
+    for (int r0 = 0; r0 < kTile; r0 += at_once)
+      gather_narrow<T, G, P, D, G == Gather::gradient ? D : 0>(pair, i, r0, r0 + at_once, values, width, scratch, rows, out);
+  } else {
+    for (int r0 = 0; r0 < kTile; r0 += kRows)
+      gather_wide<T, G, P>(pair, i, r0, values, width, scratch, rows + r0, out + (long)r0 * width);
   }
+  if (G == Gather::values || P == 1) return;
+  const T* u = pair.x->u + i * pair.x->d * kTile;
+  for (int r = 0; r < kTile; r++)
+    for (int k = 0; k < width; k++) out[(long)r * width + k] -= (double)u[k * kTile + r] * rows[r];
+}
+
+template <class T, Gather G, int P, int D>
+void gather_tiles(const Pair<T>& pair, long tile0, long tile1, const T* values, int width, double* rows, double* out) {
+  constexpr int L = Simd<T>::lanes;
+  const bool narrow = gathers_narrow(width, G == Gather::gradient, P);
+  const long size = narrow ? (long)narrow_rows(width) * (1 + width) : (long)kRows * gather_stride(width, L);
+  const Scratch<T> scratch{new double[pair.y->tiles], new T[narrow ? size * L : size], new T[width + 1], new double[size]};
+  for (long i = tile0; i < tile1; i++)
+    gather_tile<T, G, P, D>(pair, i, values, width, scratch, rows + (i - tile0) * kTile, out + (i - tile0) * kTile * width);
+  delete[] scratch.bound;
+  delete[] scratch.sums;
+  delete[] scratch.shift;
+  delete[] scratch.flushed;
 }
 
 template <Gather G, class T>
 void gather_rows(const Pair<T>& pair, long tile0, long tile1, const T* values, int width, double* rows, double* out) {
-  const int stride = gather_stride(width, Simd<T>::lanes);
-  const bool narrow = gathers_narrow(width, G == Gather::gradient, pair.p);
-  const Scratch<T> scratch{new double[pair.y->tiles], new T[(long)kRows * (narrow ? width * Simd<T>::lanes : stride)],
-                           new double[narrow ? 1 : (long)kRows * stride]};
-  for (long i = tile0; i < tile1; i++) {
-    double *row = rows + (i - tile0) * kTile, *own = out + (i - tile0) * kTile * width;
-    if (pair.p == 1) gather_tile<T, G, 1>(pair, i, values, width, scratch, row, own);
-    else gather_tile<T, G, 2>(pair, i, values, width, scratch, row, own);
+  if (pair.p == 1) {
+    gather_tiles<T, G, 1, 0>(pair, tile0, tile1, values, width, rows, out);
+    return;
   }
-  delete[] scratch.bound;
-  delete[] scratch.sums;
-  delete[] scratch.flushed;
+  switch (pair.x->d) {
+    case 1: gather_tiles<T, G, 2, 1>(pair, tile0, tile1, values, width, rows, out); break;
+    case 2: gather_tiles<T, G, 2, 2>(pair, tile0, tile1, values, width, rows, out); break;
+    case 3: gather_tiles<T, G, 2, 3>(pair, tile0, tile1, values, width, rows, out); break;
+    default: gather_tiles<T, G, 2, 0>(pair, tile0, tile1, values, width, rows, out);
+  }
 }
 
 }  // namespace
