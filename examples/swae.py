@@ -55,6 +55,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder with MNIST (default: scikit-learn's digits)")
     parser.add_argument("--epochs", type=int, help="default: 20 on MNIST, 200 on digits")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--precision",
+        choices=["32-true", "bf16-mixed"],
+        default="32-true",
+        help="bf16-mixed: networks in bfloat16, twice as fast on CPUs that have it; losses stay in float32",
+    )
     parser.add_argument("--output", type=Path, help="default: out/swae-<prior>")
     return parser.parse_args()
 
@@ -103,6 +109,7 @@ def main() -> int:
     trainer = L.Trainer(
         max_epochs=options.epochs or (20 if options.data else 200),
         accelerator="auto",
+        precision=options.precision,
         callbacks=[
             history,
             ModelCheckpoint(

@@ -12,6 +12,7 @@ from torchmetrics import MeanSquaredError
 
 from otcore_ae.data.loader import Batch
 from otcore_ae.metrics.collection import LatentMetrics
+from otcore_ae.precision import full_precision
 from otcore_ae.priors import Prior
 from otcore_ae.transport import Transport
 
@@ -84,13 +85,11 @@ class GenerativeAutoencoder(L.LightningModule):
 
     def encode(self, images: Tensor) -> Tensor:
         """Latents (b, d) of images (b, 1, s, s)."""
-        latents: Tensor = self.encoder(images)
-        return latents
+        return full_precision(self.encoder(images))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (b, 1, s, s) of latents (b, d)."""
-        images: Tensor = self.decoder(latents)
-        return images
+        return full_precision(self.decoder(latents))
 
     def forward(self, images: Tensor) -> Tensor:
         """Reconstructions of images."""

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from otcore_ae.precision import full_precision
 
 _CHANNELS = (16, 32, 64)
 _HIDDEN = 128
 _SLOPE = 0.2
+
+
+class FullSigmoid(nn.Module):
+    """The sigmoid in float32 at least, also under autocast: bfloat16 rounds all above .998 to 1, where the
+    cross-entropy of a pixel is cut off."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return full_precision(logits).sigmoid()
 
 
 def swae_network(image_size: int = 28, latent_dim: int = 2) -> tuple[nn.Sequential, nn.Sequential]:
@@ -56,7 +66,7 @@ def swae_network(image_size: int = 28, latent_dim: int = 2) -> tuple[nn.Sequenti
         nn.Upsample(scale_factor=2),
         *_convolutions(third, second, second),
         nn.Conv2d(second, 1, 3, padding=1),
-        nn.Sigmoid(),
+        FullSigmoid(),
     )
     for part in (*encoder, *decoder):
         if isinstance(part, nn.Linear | nn.Conv2d):
