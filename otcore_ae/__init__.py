@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from otcore_ae.data.mnist import MNISTData
     from otcore_ae.metrics.collection import LatentMetrics
     from otcore_ae.models.base import GenerativeAutoencoder
-    from otcore_ae.models.global_sae import MinibatchGlobalSAE
+    from otcore_ae.models.global_sae import GlobalSAE, MinibatchGlobalSAE
     from otcore_ae.models.sae import SAE
     from otcore_ae.models.swae import SWAE
     from otcore_ae.networks import lenet, mlp, swae_network
@@ -27,6 +27,7 @@ _HOME = {
     "Disk": "otcore_ae.priors",
     "Flower": "otcore_ae.priors",
     "GenerativeAutoencoder": "otcore_ae.models.base",
+    "GlobalSAE": "otcore_ae.models.global_sae",
     "LatentMetrics": "otcore_ae.metrics.collection",
     "MNISTData": "otcore_ae.data.mnist",
     "MinibatchGlobalSAE": "otcore_ae.models.global_sae",
@@ -51,6 +52,7 @@ __all__ = [
     "Disk",
     "Flower",
     "GenerativeAutoencoder",
+    "GlobalSAE",
     "LatentMetrics",
     "MNISTData",
     "MinibatchGlobalSAE",

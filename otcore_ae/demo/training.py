@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import lightning as L
-import torch
 
 from otcore import ConvergenceWarning
 from otcore_ae.data.digits import DigitsData
-from otcore_ae.demo.progress import OverallProgress, StepProgress
 from otcore_ae.demo.settings import Settings
 from otcore_ae.history import History
 from otcore_ae.models.base import GenerativeAutoencoder
@@ -21,6 +16,8 @@ from otcore_ae.models.global_sae import MinibatchGlobalSAE
 from otcore_ae.models.sae import SAE
 from otcore_ae.networks import mlp
 from otcore_ae.priors import Prior
+from otcore_ae.progress import OverallProgress, StepProgress
+from otcore_ae.training import one_thread, quiet_lightning
 
 LOCAL = "SAE (local)"
 GLOBAL = "Minibatch-Global-SAE"
@@ -93,28 +90,3 @@ def _fit(model: GenerativeAutoencoder, data: DigitsData, settings: Settings, bar
                 raise KeyboardInterrupt from None
             raise
     return Trained(model, history, unconverged=len(caught))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch and otcore compute with one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's notes on hardware, workers and tips, which concern no one here, off the terminal."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

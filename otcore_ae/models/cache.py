@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from otcore.solution import Potentials
 
@@ -61,23 +62,34 @@ class LatentCache:
         self.duals: Potentials | None = None
 
     def cloud_with(
-        self, images: Tensor, encode: Callable[[Tensor], Tensor], rows: Tensor, live: Tensor
+        self,
+        images: Tensor,
+        encode: Callable[[Tensor], Tensor],
+        rows: Tensor,
+        live: Tensor,
+        *,
+        through_all: bool = False,
     ) -> Tensor:
-        """The cloud (m, d) with the current batch's rows live: gradients flow to `live` and nowhere else.
+        """The cloud (m, d) with the current batch's rows live.
 
         Args:
             images: all n training images.
             encode: images -> latents.
             rows: (b,) which training rows the batch holds.
             live: (b, d) their latents, with gradients.
+            through_all: let gradients flow through every point, which then are all encoded anew; otherwise
+                they flow to `live` and nowhere else (default).
         """
+        others = encode_with_gradients if through_all else encode_all
         if self.size is None or self.size >= len(images):
+            if through_all:
+                return others(images, encode).index_copy(0, rows, live)
             if self.cloud is None or self.step % self.recalculate_every == 0:
-                self.cloud = encode_all(images, encode)
+                self.cloud = others(images, encode)
             self.cloud = self.cloud.index_copy(0, rows, live.detach())
             return self.cloud.index_copy(0, rows, live)
-        others = self._others(len(images), rows.cpu())
-        return torch.cat([live, encode_all(images[others.to(images.device)], encode)])
+        subset = self._others(len(images), rows.cpu())
+        return torch.cat([live, others(images[subset.to(images.device)], encode)])
 
     def prior_with(self, count: int, draw: Callable[[int], Tensor]) -> tuple[Tensor, bool]:
         """The current prior sample (count, d), and whether it was drawn just now."""
@@ -114,6 +126,14 @@ class LatentCache:
         self.prior_sample = moved(state["prior_sample"])
         self.duals = None if state["duals"] is None else Potentials(*map(moved, state["duals"]))
         self.generator.set_state(state["generator"].cpu())
+
+
+def encode_with_gradients(images: Tensor, encode: Callable[[Tensor], Tensor], chunk: int = _CHUNK) -> Tensor:
+    """Latents (n, d) of all images, with gradients, in the memory of one chunk (default 1000 images).
+
+    No activations are kept: the backward pass encodes each chunk a second time.
+    """
+    return torch.cat([checkpoint(encode, part, use_reentrant=False) for part in torch.split(images, chunk)])
 
 
 @torch.no_grad()

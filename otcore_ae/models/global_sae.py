@@ -14,34 +14,13 @@ from otcore_ae.transport import Transport
 
 _CACHE = "latent_cache"
 _PUBLISHED_ROWS_PER_WEIGHT = 600
+FULL_LATENT_WEIGHT = 0.1
 
 
-class MinibatchGlobalSAE(GenerativeAutoencoder):
-    """Reconstruction of a batch + weight * S(latents of all training images, as many prior samples).
+class _CloudSAE(GenerativeAutoencoder):
+    """Reconstruction of a batch + weight * S(latents of the training set, as many prior samples)."""
 
-    Gradients reach the encoder through the current batch's rows alone; the others come from a cache, a
-    `LatentCache` (Csiszarik et al., Global Sinkhorn Autoencoder, section 4.1, "calculate in the global scope,
-    but backpropagate only on a minibatch"). Each of the cloud's m points weighs 1/m in the divergence, so the
-    default weight grows with m.
-
-    The training data must come from a loader with all images in `loader.data.images`, such as
-    `InMemoryLoader`. Layers that behave differently in training (batch norm, dropout) encode the cloud as in
-    evaluation.
-
-    Args:
-        encoder, decoder, prior: see `GenerativeAutoencoder`.
-        latent_weight: weight of the transport term (None, default: m / 600, the published 100 for 60,000
-            images).
-        cloud_size: points m in the cloud (None, default: all training images); fewer make a fresh random
-            subset each step, which holds the batch.
-        recalculate_every, resample_every: steps between two encodings of the cloud, and between two prior
-            samples (default 1 each); see `LatentCache`.
-        warm_start: start each solve from the last one's potentials while the prior sample is kept, that is
-            with `resample_every` above 1 (default False: on the digits a step moves the cloud so far that the
-            warm solves needed as many sweeps as cold ones).
-        transport: settings of the divergence (default `Transport()`).
-        options: the further arguments of `GenerativeAutoencoder`.
-    """
+    _through_all: bool
 
     def __init__(
         self,
@@ -49,26 +28,23 @@ class MinibatchGlobalSAE(GenerativeAutoencoder):
         decoder: nn.Module,
         prior: Prior,
         *,
-        latent_weight: float | None = None,
-        cloud_size: int | None = None,
-        recalculate_every: int = 1,
-        resample_every: int = 1,
-        warm_start: bool = False,
-        transport: Transport | None = None,
-        weights: Mapping[str, float] | None = None,
-        **options: Any,
+        cache: LatentCache,
+        latent_weight: float | None,
+        warm_start: bool,
+        transport: Transport | None,
+        weights: Mapping[str, float] | None,
+        options: Mapping[str, Any],
     ) -> None:
         given = {} if latent_weight is None else {"latent": latent_weight}
         super().__init__(encoder, decoder, prior, weights={**given, **(weights or {})}, **options)
-        self.cache = LatentCache(
-            cloud_size,
-            recalculate_every=recalculate_every,
-            resample_every=resample_every,
-            seed=options.get("seed", 0) + 1,
-        )
+        self.cache = cache
         self.warm_start = warm_start
         self.transport = transport or Transport()
         self._train_images: Tensor | None = None
+
+    def default_weight(self, points: int) -> float:
+        """The latent term's weight where none was given, for a cloud of so many points."""
+        raise NotImplementedError
 
     def term_names(self) -> set[str]:
         return super().term_names() | {"latent"}
@@ -82,11 +58,12 @@ class MinibatchGlobalSAE(GenerativeAutoencoder):
                 f"{type(self.trainer.train_dataloader).__name__} lacks; use otcore_ae.data.InMemoryLoader"
             )
         self._train_images = images.to(self.device)
-        self.weights.setdefault("latent", self._cloud_points() / _PUBLISHED_ROWS_PER_WEIGHT)
+        self.weights.setdefault("latent", self.default_weight(self._cloud_points()))
 
     def terms(self, step: Step) -> dict[str, Tensor]:
-        assert self._train_images is not None
-        cloud = self.cache.cloud_with(self._train_images, self._encode_quietly, step.rows, step.latents)
+        cloud = self.cache.cloud_with(
+            self._images(), self._encode_quietly, step.rows, step.latents, through_all=self._through_all
+        )
         sample, fresh = self.cache.prior_with(len(cloud), self.draw_prior)
         divergence = self._divergence(cloud, sample, fresh)
         self.cache.step += 1  # not in on_train_batch_end: callbacks save checkpoints before that
@@ -121,3 +98,112 @@ class MinibatchGlobalSAE(GenerativeAutoencoder):
 
     def _cloud_points(self) -> int:
         return min(self.cache.size or len(self._images()), len(self._images()))
+
+
+class MinibatchGlobalSAE(_CloudSAE):
+    """Reconstruction of a batch + weight * S(latents of all training images, as many prior samples).
+
+    Gradients reach the encoder through the current batch's rows alone; the others come from a cache, a
+    `LatentCache` (Csiszarik et al., Global Sinkhorn Autoencoder, section 4.1, "calculate in the global scope,
+    but backpropagate only on a minibatch"). Each of the cloud's m points weighs 1/m in the divergence, so the
+    default weight grows with m.
+
+    The training data must come from a loader with all images in `loader.data.images`, such as
+    `InMemoryLoader`. Layers that behave differently in training (batch norm, dropout) encode the cloud as in
+    evaluation.
+
+    Args:
+        encoder, decoder, prior: see `GenerativeAutoencoder`.
+        latent_weight: weight of the transport term (None, default: m / 600, the published 100 for 60,000
+            images).
+        cloud_size: points m in the cloud (None, default: all training images); fewer make a fresh random
+            subset each step, which holds the batch.
+        recalculate_every, resample_every: steps between two encodings of the cloud, and between two prior
+            samples (default 1 each); see `LatentCache`.
+        warm_start: start each solve from the last one's potentials while the prior sample is kept, that is
+            with `resample_every` above 1 (default False: on the digits a step moves the cloud so far that the
+            warm solves needed as many sweeps as cold ones).
+        transport: settings of the divergence (default `Transport()`).
+        options: the further arguments of `GenerativeAutoencoder`.
+    """
+
+    _through_all = False
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        prior: Prior,
+        *,
+        latent_weight: float | None = None,
+        cloud_size: int | None = None,
+        recalculate_every: int = 1,
+        resample_every: int = 1,
+        warm_start: bool = False,
+        transport: Transport | None = None,
+        weights: Mapping[str, float] | None = None,
+        **options: Any,
+    ) -> None:
+        cache = LatentCache(
+            cloud_size,
+            recalculate_every=recalculate_every,
+            resample_every=resample_every,
+            seed=options.get("seed", 0) + 1,
+        )
+        super().__init__(
+            encoder,
+            decoder,
+            prior,
+            cache=cache,
+            latent_weight=latent_weight,
+            warm_start=warm_start,
+            transport=transport,
+            weights=weights,
+            options=options,
+        )
+
+    def default_weight(self, points: int) -> float:
+        return points / _PUBLISHED_ROWS_PER_WEIGHT
+
+
+class GlobalSAE(_CloudSAE):
+    """The same with gradients through every point of the cloud, all encoded anew each step.
+
+    "Full" in Csiszarik et al., Global Sinkhorn Autoencoder, section 4.1. No activations of the cloud are
+    kept: it is encoded in chunks, and once more in the backward pass, so memory does not grow with the
+    network's width times the cloud.
+
+    Args:
+        latent_weight: weight of the transport term (default 0.1, as published).
+        encoder, decoder, prior, cloud_size, resample_every, warm_start, transport, options: see
+            `MinibatchGlobalSAE`.
+    """
+
+    _through_all = True
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        prior: Prior,
+        *,
+        latent_weight: float = FULL_LATENT_WEIGHT,
+        cloud_size: int | None = None,
+        resample_every: int = 1,
+        warm_start: bool = False,
+        transport: Transport | None = None,
+        weights: Mapping[str, float] | None = None,
+        **options: Any,
+    ) -> None:
+        cache = LatentCache(cloud_size, resample_every=resample_every, seed=options.get("seed", 0) + 1)
+        super().__init__(
+            encoder,
+            decoder,
+            prior,
+            cache=cache,
+            latent_weight=latent_weight,
+            warm_start=warm_start,
+            transport=transport,
+            weights=weights,
+            options=options,
+        )

@@ -51,6 +51,9 @@ class StepProgress(ProgressBar):
     def disable(self) -> None:
         """Nothing to do: the overall bar decides for itself whether it is shown."""
 
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+        self._overall.advance(self._cost * trainer.global_step)  # of a run that goes on
+
     def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
         self._overall.describe(f"{self._name}, epoch {trainer.current_epoch + 1} of {trainer.max_epochs}")
 

@@ -1,0 +1,103 @@
+"""What a table is made of: systems, each run with several seeds, and the figures published for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from otcore_ae.data.module import ImageData
+from otcore_ae.models.base import GenerativeAutoencoder
+from otcore_ae.priors import Prior
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published mean and standard deviation over the paper's runs."""
+
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class System:
+    """A column of a table.
+
+    Args:
+        key: short name, which starts those of its cells.
+        title: name in the report.
+        seeds: how many seeds a full table needs: 0, 1, ...
+        build: (data, seed) -> model; torch's generator has been seeded.
+        published: the paper's figures by metric.
+        steps: stop after so many steps (None, default: after the table's epochs), to measure what a run
+            would cost; the report then says that it was not run at full length.
+        measure: (model, data) -> further figures by name, taken before training.
+        note: a sentence for the report.
+    """
+
+    key: str
+    title: str
+    seeds: int
+    build: Callable[[ImageData, int], GenerativeAutoencoder]
+    published: Mapping[str, Published] = field(default_factory=dict)
+    steps: int | None = None
+    measure: Callable[[GenerativeAutoencoder, ImageData], dict[str, float]] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a system with one seed."""
+
+    table: Table
+    system: System
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.system.key}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a paper.
+
+    Args:
+        name: what the command calls it.
+        title, source: heading of the report, and where the published figures stand.
+        load: (folder, seed) -> data.
+        prior: what the latent points are compared with.
+        epochs: training epochs of every run, each followed by an evaluation.
+        steps_per_epoch: training steps in an epoch.
+        metrics: rows of the report.
+        averaged: metrics that are means over so many last evaluations; the others are the last one's.
+        systems: columns of the report.
+        settings: a paragraph on the settings.
+    """
+
+    name: str
+    title: str
+    source: str
+    load: Callable[[Path | None, int], ImageData]
+    prior: Prior
+    epochs: int
+    steps_per_epoch: int
+    metrics: tuple[str, ...]
+    averaged: Mapping[str, int]
+    systems: tuple[System, ...]
+    settings: str = ""
+
+    def cells(self, patterns: tuple[str, ...] = ("*",)) -> list[Cell]:
+        """The cells whose names match one of the shell patterns, seed by seed.
+
+        Raises:
+            ValueError: if a pattern matches none.
+        """
+        seeds = range(max(system.seeds for system in self.systems))
+        every = [Cell(self, system, seed) for seed in seeds for system in self.systems if seed < system.seeds]
+        for pattern in patterns:
+            if not any(fnmatchcase(cell.name, pattern) for cell in every):
+                names = ", ".join(cell.name for cell in every)
+                raise ValueError(f"no cell of {self.name} matches '{pattern}'; the cells are {names}")
+        return [cell for cell in every if any(fnmatchcase(cell.name, pattern) for pattern in patterns)]

@@ -1,0 +1,86 @@
+"""What every training run needs around Lightning: threads, quiet, and a count of what it cost."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+import torch
+
+
+class Cost(L.Callback):
+    """Counts steps, the processor's seconds in them, the most memory, and how often the run was taken up again.
+
+    It is kept in checkpoints, so a resumed run goes on counting.
+
+    Attributes:
+        steps: training steps.
+        seconds: of processor time in them, all threads together, which other programs do not disturb;
+            evaluations and loading are not counted.
+        peak_mb: the largest resident set of a process of this run, in MB (1e6 bytes).
+        resumed: how many times training was taken up from a checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.seconds = 0.0
+        self.peak_mb = 0.0
+        self.resumed = 0
+        self._began = 0.0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._began = time.process_time()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.steps += 1
+        self.seconds += time.process_time() - self._began
+        self.peak_mb = max(self.peak_mb, peak_memory_mb())
+
+    def state_dict(self) -> dict[str, float]:
+        return {
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "peak_mb": self.peak_mb,
+            "resumed": self.resumed,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self.steps, self.resumed = int(state_dict["steps"]), int(state_dict["resumed"]) + 1
+        self.seconds, self.peak_mb = state_dict["seconds"], state_dict["peak_mb"]
+
+
+def peak_memory_mb() -> float:
+    """The largest resident set of this process so far, in MB (1e6 bytes)."""
+    unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch and otcore compute with one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's notes on hardware, workers and tips, which concern no one here, off the terminal."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
