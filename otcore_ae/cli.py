@@ -35,7 +35,9 @@ def reproduce(
     """
     from otcore_ae.reproduce.run import find_table, run_table
 
-    path = run_table(find_table(table), data, patterns=cells, results=results, work=work, threads=threads)
+    path = run_table(
+        find_table(table), data, patterns=tuple(cells.split(",")), results=results, work=work, threads=threads
+    )
     print(f"written to {path}")
 
 

@@ -15,7 +15,7 @@ import torch
 
 
 class Cost(L.Callback):
-    """Counts steps, the processor's seconds in them, the most memory, and how often the run was taken up again.
+    """Counts steps, their processor seconds, the most memory, and how often the run was taken up again.
 
     It is kept in checkpoints, so a resumed run goes on counting.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import lightning as L
 import torch
@@ -19,7 +20,8 @@ from otcore_ae.transport import Transport
 _RANDOM_STATES = "random_states"
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """A training step: images (b, 1, s, s), latents (b, d), reconstructions, labels (b,), rows (b,)."""
 
     images: Tensor
@@ -36,95 +38,66 @@ class NonFiniteLossError(RuntimeError):
     """A loss term became NaN or infinite; the message names it."""
 
 
-class GenerativeAutoencoder(L.LightningModule):
-    """Encoder, decoder and prior, trained on a weighted sum of named terms.
+class GenerativeModel(L.LightningModule):
+    """What is trained on a weighted sum of named terms, and can be sampled.
 
-    Every term is logged as "train/<name>", unweighted, and their weighted sum as "train/loss"; the metrics of
-    an evaluation as "val/<metric>" or "test/<metric>". Subclasses add terms by overriding `terms`.
-    Checkpoints hold the states of the random generators, so that a resumed run continues bit for bit.
+    Every term is logged as "train/<name>", unweighted, and their weighted sum as "train/loss". Checkpoints
+    hold the states of the random generators, so that a resumed run continues bit for bit.
 
     Args:
-        encoder: maps images to (b, d) latents.
-        decoder: maps (b, d) latents to images.
-        prior: callable (n, generator) -> (n, d).
-        weights: weight of each term by name.
-        extra_terms: further terms by name, each a callable `Step` -> scalar; their weights are 1 unless
-            `weights` has others.
-        learning_rate, betas: of Adam (default 1e-3 and (0.5, 0.999), as published).
-        seed: seed of the prior samples drawn in training (default 0).
-        evaluation: settings of the transport in the metrics (default `Transport()`).
-        prior_draws: prior samples that the global OT metric averages over (default 1).
+        weights: weight of each term by name (1 where none is given).
+        learning_rate, betas: of Adam (default 1e-3 and (0.5, 0.999)).
+        learning_rate_decay: what the learning rate is multiplied with after each epoch (default 1).
+        seed: seed of what is drawn in training (default 0).
     """
 
     def __init__(
         self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        prior: Prior,
         *,
-        weights: Mapping[str, float],
-        extra_terms: Mapping[str, Term] | None = None,
+        weights: Mapping[str, float] | None = None,
         learning_rate: float = 1e-3,
         betas: tuple[float, float] = (0.5, 0.999),
+        learning_rate_decay: float = 1.0,
         seed: int = 0,
-        evaluation: Transport | None = None,
-        prior_draws: int = 1,
     ) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.decoder = decoder
-        self.prior = prior
-        self.weights = dict(weights)
-        self.extra_terms = dict(extra_terms or {})
+        self.weights = dict(weights or {})
         self.learning_rate = learning_rate
         self.betas = betas
+        self.learning_rate_decay = learning_rate_decay
         self.prior_generator = torch.Generator().manual_seed(seed)
-        self.latent_metrics = LatentMetrics(prior, transport=evaluation, prior_draws=prior_draws)
-        self.reconstruction_metric = MeanSquaredError()
         self._global_random_state: Tensor | None = None
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Latents (b, d) of images (b, 1, s, s)."""
-        return full_precision(self.encoder(images))
+    def sample(self, n: int, generator: Generator | None = None, *, labels: Tensor | None = None) -> Tensor:
+        """n new images (n, 1, s, s).
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Images (b, 1, s, s) of latents (b, d)."""
-        return full_precision(self.decoder(latents))
+        Args:
+            n: how many.
+            generator: CPU generator of what they are drawn with (None: the global one).
+            labels: (n,) conditions of a conditional model; others ignore them.
+        """
+        raise NotImplementedError
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Reconstructions of images."""
-        return self.decode(self.encode(images))
-
-    @torch.no_grad()
-    def sample(self, n: int, generator: Generator | None = None) -> Tensor:
-        """n new images: decoded samples of the prior."""
-        return self.decode(self.prior(n, generator).to(self.device))
-
-    def draw_prior(self, n: int) -> Tensor:
-        """n prior samples for training, from the module's own generator, on the module's device."""
-        return self.prior(n, self.prior_generator).to(self.device)
-
-    def terms(self, step: Step) -> dict[str, Tensor]:
-        """The loss terms by name, each an unweighted scalar."""
-        reconstruction = nn.functional.mse_loss(step.reconstructions, step.images)
-        return {"reconstruction": reconstruction} | {
-            name: term(step) for name, term in self.extra_terms.items()
-        }
+    def term_names(self) -> set[str]:
+        """The names of all terms."""
+        raise NotImplementedError
 
     def weight_of(self, name: str) -> float:
         """The weight of a term (1 where none was given)."""
         return self.weights.get(name, 1.0)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        latents = self.encode(batch.images)
-        step = Step(batch.images, latents, self.decode(latents), batch.labels, batch.rows)
-        terms = self.terms(step)
-        self._check_finite(terms)
+    def loss_of(self, terms: Mapping[str, Tensor], batch_idx: int, batch_size: int) -> Tensor:
+        """The weighted sum of the terms, logged with each of them.
+
+        Raises:
+            NonFiniteLossError: where a term is not finite.
+        """
+        self._check_finite(terms, batch_idx)
         loss = torch.stack([self.weight_of(name) * value for name, value in terms.items()]).sum()
-        logged = {f"train/{name}": value.detach() for name, value in terms.items()} | {
-            "train/loss": loss.detach()
-        }
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.images))
+        logged = {f"train/{name}": value.detach() for name, value in terms.items()}
+        self.log_dict(
+            logged | {"train/loss": loss.detach()}, on_step=False, on_epoch=True, batch_size=batch_size
+        )
         return loss
 
     def on_fit_start(self) -> None:
@@ -134,26 +107,11 @@ class GenerativeAutoencoder(L.LightningModule):
                 f"weights name unknown terms {sorted(unknown)}; the terms are {sorted(self.term_names())}"
             )
 
-    def term_names(self) -> set[str]:
-        """The names of all terms."""
-        return {"reconstruction", *self.extra_terms}
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        latents = self.encode(batch.images)
-        self.latent_metrics.update(latents, batch.labels)
-        self.reconstruction_metric.update(self.decode(latents).contiguous(), batch.images)
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_metrics("val")
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.validation_step(batch, batch_idx)
-
-    def on_test_epoch_end(self) -> None:
-        self._log_metrics("test")
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=self.betas)
+    def configure_optimizers(self) -> Any:
+        adam = torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=self.betas)
+        if self.learning_rate_decay == 1:
+            return adam
+        return [adam], [torch.optim.lr_scheduler.ExponentialLR(adam, self.learning_rate_decay)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[_RANDOM_STATES] = {
@@ -171,17 +129,119 @@ class GenerativeAutoencoder(L.LightningModule):
             torch.set_rng_state(self._global_random_state)
             self._global_random_state = None
 
-    def _log_metrics(self, stage: str) -> None:
-        values = {"reconstruction": self.reconstruction_metric.compute(), **self.latent_metrics.compute()}
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
-        self.reconstruction_metric.reset()
-        self.latent_metrics.reset()
-
-    def _check_finite(self, terms: Mapping[str, Tensor]) -> None:
+    def _check_finite(self, terms: Mapping[str, Tensor], batch_idx: int) -> None:
         values = torch.stack([value.detach() for value in terms.values()])
         if not torch.isfinite(values).all():
             listed = ", ".join(f"{name} = {value.item():.4g}" for name, value in terms.items())
             raise NonFiniteLossError(
-                f"a loss term is not finite in epoch {self.current_epoch}, step {self.global_step}: "
-                f"{listed}; lower its weight or the learning rate"
+                f"a loss term is not finite in epoch {self.current_epoch}, step {self.global_step}, batch "
+                f"{batch_idx}: {listed}; lower its weight or the learning rate"
             )
+
+
+class GenerativeAutoencoder(GenerativeModel):
+    """Encoder, decoder and prior, trained on a weighted sum of named terms.
+
+    The metrics of an evaluation are logged as "val/<metric>" or "test/<metric>". Subclasses add terms by
+    overriding `terms`.
+
+    Args:
+        encoder: maps images to (b, d) latents.
+        decoder: maps (b, d) latents to images.
+        prior: callable (n, generator) -> (n, d); None for models that learn what to sample from.
+        extra_terms: further terms by name, each a callable `Step` -> scalar.
+        evaluation: settings of the transport in the metrics (default `Transport()`).
+        prior_draws: prior samples that the global OT metric averages over (default 1).
+        options: the arguments of `GenerativeModel`.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        prior: Prior | None,
+        *,
+        extra_terms: Mapping[str, Term] | None = None,
+        evaluation: Transport | None = None,
+        prior_draws: int = 1,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.prior = prior
+        self.extra_terms = dict(extra_terms or {})
+        self.latent_metrics = (
+            None if prior is None else LatentMetrics(prior, transport=evaluation, prior_draws=prior_draws)
+        )
+        self.reconstruction_metric = MeanSquaredError()
+
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Latents (b, d) of images (b, 1, s, s), and of their labels (b,) where the model is conditional."""
+        return full_precision(self.encoder(images))
+
+    def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images (b, 1, s, s) of latents (b, d), and of their labels (b,) where the model is conditional."""
+        return full_precision(self.decoder(latents))
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Reconstructions of images."""
+        return self.decode(self.encode(images, labels), labels)
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: Generator | None = None, *, labels: Tensor | None = None) -> Tensor:
+        return self.decode(self.sample_latents(n, generator, labels=labels), labels)
+
+    def sample_latents(
+        self, n: int, generator: Generator | None = None, *, labels: Tensor | None = None
+    ) -> Tensor:
+        """n latents (n, d) to decode: samples of the prior."""
+        assert self.prior is not None
+        return self.prior(n, generator).to(self.device)
+
+    def draw_prior(self, n: int) -> Tensor:
+        """n prior samples for training, from the module's own generator, on the module's device."""
+        return self.sample_latents(n, self.prior_generator)
+
+    def step_of(self, batch: Batch) -> Step:
+        """A batch, encoded and decoded."""
+        latents = self.encode(batch.images, batch.labels)
+        return Step(batch.images, latents, self.decode(latents, batch.labels), batch.labels, batch.rows)
+
+    def terms(self, step: Step) -> dict[str, Tensor]:
+        """The loss terms by name, each an unweighted scalar."""
+        reconstruction = nn.functional.mse_loss(step.reconstructions, step.images)
+        return {"reconstruction": reconstruction} | self.own_terms(step)
+
+    def own_terms(self, step: Step) -> dict[str, Tensor]:
+        """The values of `extra_terms`."""
+        return {name: term(step) for name, term in self.extra_terms.items()}
+
+    def term_names(self) -> set[str]:
+        return {"reconstruction", *self.extra_terms}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.loss_of(self.terms(self.step_of(batch)), batch_idx, len(batch.images))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        latents = self.encode(batch.images, batch.labels)
+        if self.latent_metrics is not None:
+            self.latent_metrics.update(latents, batch.labels)
+        self.reconstruction_metric.update(self.decode(latents, batch.labels).contiguous(), batch.images)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: str) -> None:
+        values = {"reconstruction": self.reconstruction_metric.compute()}
+        self.reconstruction_metric.reset()
+        if self.latent_metrics is not None:
+            values.update(self.latent_metrics.compute())
+            self.latent_metrics.reset()
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()})

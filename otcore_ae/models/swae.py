@@ -56,7 +56,6 @@ class SWAE(GenerativeAutoencoder):
         return {"cross_entropy", "absolute", "latent", *self.extra_terms}
 
     def terms(self, step: Step) -> dict[str, Tensor]:
-        extra = {name: term(step) for name, term in self.extra_terms.items()}
         return {
             "cross_entropy": nn.functional.binary_cross_entropy(step.reconstructions, step.images),
             "absolute": nn.functional.l1_loss(step.reconstructions, step.images),
@@ -67,7 +66,7 @@ class SWAE(GenerativeAutoencoder):
                 generator=self.prior_generator,
                 root=False,
             ),
-            **extra,
+            **self.own_terms(step),
         }
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

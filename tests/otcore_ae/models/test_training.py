@@ -49,7 +49,7 @@ def test_published_weights(tiny_model) -> None:
 
 def test_a_term_that_is_not_finite_is_named(tiny_model, tiny_data, trainer) -> None:
     model = tiny_model(SAE, extra_terms={"sly": lambda step: step.latents.sum() * float("nan")})
-    with pytest.raises(NonFiniteLossError, match=r"epoch 0, step 0: .*sly = nan"):
+    with pytest.raises(NonFiniteLossError, match=r"epoch 0, step 0, batch 0: .*sly = nan"):
         trainer(max_epochs=1).fit(model, tiny_data())
 
 
