@@ -134,9 +134,11 @@ class Normal:
 
 @dataclass(frozen=True)
 class Uniform:
-    """The uniform distribution on [-1, 1]^dim (default: the plane)."""
+    """The uniform distribution on [low, high]^dim (default: [-1, 1] x [-1, 1])."""
 
     dim: int = 2
+    low: float = -1.0
+    high: float = 1.0
     sectors: None = None
 
     @property
@@ -144,7 +146,91 @@ class Uniform:
         return "uniform"
 
     def __call__(self, n: int, generator: Generator | None = None) -> Tensor:
-        return 2 * torch.rand(n, self.dim, generator=generator) - 1
+        return self.low + (self.high - self.low) * torch.rand(n, self.dim, generator=generator)
+
+
+@dataclass(frozen=True)
+class Sphere:
+    """The uniform distribution on the unit sphere of R^dim (default: the circle).
+
+    Latents lie on the sphere too where the encoder ends in `otcore_ae.networks.Normalise`.
+    """
+
+    dim: int = 2
+    sectors: None = None
+
+    @property
+    def name(self) -> str:
+        return "sphere"
+
+    def __call__(self, n: int, generator: Generator | None = None) -> Tensor:
+        return torch.nn.functional.normalize(torch.randn(n, self.dim, generator=generator), dim=1)
+
+
+@dataclass(frozen=True)
+class Dirichlet:
+    """The symmetric Dirichlet distribution on the simplex of R^dim (Patrini et al., Sinkhorn AutoEncoders).
+
+    Latents lie on the simplex too where the encoder ends in a softmax.
+
+    Args:
+        dim: number of coordinates, which are positive and sum to 1 (default 3).
+        concentration: of each; below 1, samples are near the corners (default 0.5).
+    """
+
+    dim: int = 3
+    concentration: float = 0.5
+    sectors: None = None
+
+    @property
+    def name(self) -> str:
+        return "dirichlet"
+
+    def __call__(self, n: int, generator: Generator | None = None) -> Tensor:
+        # Of gamma samples, by their logarithms, as small concentrations make samples too small for any float:
+        # Gamma(c) is Gamma(c + 1) U^(1/c).
+        alpha = torch.full((n, self.dim), self.concentration + 1, dtype=torch.float64)
+        logs = torch._standard_gamma(alpha, generator=generator).log()
+        uniform = torch.rand(n, self.dim, generator=generator, dtype=torch.float64)
+        return (logs + uniform.clamp_min(1e-300).log() / self.concentration).softmax(1).float()
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """Gaussians with standard deviation `spread` about the given means.
+
+    Args:
+        means: k points of d coordinates each.
+        spread: standard deviation, the same in every direction (default 0.1).
+        weights: k shares that sum to 1 (None, default: equal).
+    """
+
+    means: tuple[tuple[float, ...], ...]
+    spread: float = 0.1
+    weights: tuple[float, ...] | None = None
+    sectors: None = None
+
+    def __post_init__(self) -> None:
+        if not self.means or len({len(mean) for mean in self.means}) != 1:
+            raise ValueError("means must be points of one dimension, at least one")
+        if self.weights is not None and (
+            len(self.weights) != len(self.means) or min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-6
+        ):
+            raise ValueError(f"weights must be {len(self.means)} shares that sum to 1, got {self.weights}")
+
+    @property
+    def dim(self) -> int:
+        return len(self.means[0])
+
+    @property
+    def name(self) -> str:
+        return "mixture"
+
+    def __call__(self, n: int, generator: Generator | None = None) -> Tensor:
+        weights = torch.tensor(self.weights or [1.0] * len(self.means))
+        chosen = torch.multinomial(weights, n, replacement=True, generator=generator)
+        noise = torch.randn(n, self.dim, generator=generator)
+        return torch.tensor(self.means)[chosen] + self.spread * noise
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ class Transport:
         scaling: ratio of successive blurs while annealing (default 0.7).
         tol: marginal error at which a solve counts as converged (default 1e-2).
         max_iter: most sweeps before otcore gives up and warns (default 2000).
+        diameter: GeomLoss's argument of this name, for its schedule alone (None, default: measured).
         schedule: "converged" (default) iterates to `tol`; "geomloss" runs GeomLoss's fixed schedule, as the
             published figures did, and knows no warm start.
     """
@@ -31,6 +32,7 @@ class Transport:
     scaling: float = PUBLISHED_SCALING
     tol: float = 1e-2
     max_iter: int = 2000
+    diameter: float | None = None
     schedule: str = "converged"
 
     def __post_init__(self) -> None:
@@ -40,7 +42,8 @@ class Transport:
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """S(x, y) of an (n, d) and an (m, d) cloud with equal weights: a differentiable scalar."""
         if self.schedule == "geomloss":
-            value: Tensor = SamplesLoss(loss="sinkhorn", p=2, blur=self.blur, scaling=self.scaling)(x, y)
+            loss = SamplesLoss("sinkhorn", p=2, blur=self.blur, scaling=self.scaling, diameter=self.diameter)
+            value: Tensor = loss(x, y)
         else:
             value = self._solve(x, y)
         return value

@@ -17,7 +17,7 @@ from otcore_ae.precision import full_precision
 from otcore_ae.priors import Prior
 from otcore_ae.transport import Transport
 
-_RANDOM_STATES = "random_states"
+_RANDOM_STATES, _LOADER = "random_states", "train_loader"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class GenerativeModel(L.LightningModule):
     """What is trained on a weighted sum of named terms, and can be sampled.
 
     Every term is logged as "train/<name>", unweighted, and their weighted sum as "train/loss". Checkpoints
-    hold the states of the random generators, so that a resumed run continues bit for bit.
+    hold the states of the random generators and of a loader that has one, so that a resumed run continues
+    bit for bit.
 
     Args:
         weights: weight of each term by name (1 where none is given).
@@ -67,6 +68,7 @@ class GenerativeModel(L.LightningModule):
         self.learning_rate_decay = learning_rate_decay
         self.prior_generator = torch.Generator().manual_seed(seed)
         self._global_random_state: Tensor | None = None
+        self._loader_state: dict[str, Any] | None = None
 
     def sample(self, n: int, generator: Generator | None = None, *, labels: Tensor | None = None) -> Tensor:
         """n new images (n, 1, s, s).
@@ -118,16 +120,24 @@ class GenerativeModel(L.LightningModule):
             "prior": self.prior_generator.get_state(),
             "global": torch.get_rng_state(),
         }
+        loader = getattr(self.trainer, "train_dataloader", None)
+        if hasattr(loader, "state_dict"):
+            checkpoint[_LOADER] = loader.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         states = checkpoint[_RANDOM_STATES]
         self.prior_generator.set_state(states["prior"].cpu())
         self._global_random_state = states["global"].cpu()
+        self._loader_state = checkpoint.get(_LOADER)
 
     def on_train_start(self) -> None:
         if self._global_random_state is not None:
             torch.set_rng_state(self._global_random_state)
             self._global_random_state = None
+        # Lightning does so itself, but not where the checkpoint is from an epoch's end.
+        if self._loader_state is not None:
+            self.trainer.train_dataloader.load_state_dict(self._loader_state)  # type: ignore[union-attr]
+            self._loader_state = None
 
     def _check_finite(self, terms: Mapping[str, Tensor], batch_idx: int) -> None:
         values = torch.stack([value.detach() for value in terms.values()])

@@ -174,7 +174,7 @@ class GlobalSAE(_CloudSAE):
     network's width times the cloud.
 
     Args:
-        latent_weight: weight of the transport term (default 0.1, as published).
+        latent_weight: weight of the transport term (None, default: 0.1, as published).
         encoder, decoder, prior, cloud_size, resample_every, warm_start, transport, options: see
             `MinibatchGlobalSAE`.
     """
@@ -187,7 +187,7 @@ class GlobalSAE(_CloudSAE):
         decoder: nn.Module,
         prior: Prior,
         *,
-        latent_weight: float = FULL_LATENT_WEIGHT,
+        latent_weight: float | None = None,
         cloud_size: int | None = None,
         resample_every: int = 1,
         warm_start: bool = False,
@@ -207,3 +207,6 @@ class GlobalSAE(_CloudSAE):
             weights=weights,
             options=options,
         )
+
+    def default_weight(self, points: int) -> float:
+        return FULL_LATENT_WEIGHT

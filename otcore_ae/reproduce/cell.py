@@ -24,7 +24,7 @@ from otcore_ae.reproduce.table import Cell
 from otcore_ae.training import Cost, quiet_lightning
 
 LAST, MODEL = "last.ckpt", "model.safetensors"
-CHECKPOINTS = 6  # in an epoch: what a stop may cost is a sixth of one
+STEPS_BETWEEN_CHECKPOINTS = 20  # of a run that ends within an epoch; others write one after each
 
 
 def result_path(cell: Cell, results: Path) -> Path:
@@ -71,12 +71,7 @@ def run_cell(cell: Cell, data: ImageData, work: Path, results: Path) -> dict[str
                 history,
                 cost,
                 StepProgress(progress, cell.name, 1.0),
-                ModelCheckpoint(
-                    work,
-                    filename=last.stem,
-                    enable_version_counter=False,
-                    every_n_train_steps=max(1, min(steps, total) // CHECKPOINTS),
-                ),
+                _checkpoints(work, within_epoch=total < steps),
             ],
             num_sanity_val_steps=0,
             logger=False,
@@ -118,6 +113,16 @@ def run_cell(cell: Cell, data: ImageData, work: Path, results: Path) -> dict[str
     write_files(target.parent, {target.name: (json.dumps(result, indent=1) + "\n").encode()})
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, work / MODEL)
     return result
+
+
+def _checkpoints(work: Path, *, within_epoch: bool) -> ModelCheckpoint:
+    """One at an epoch's last batch would be taken up after the evaluation, which were then missing."""
+    when: dict[str, Any] = (
+        {"every_n_train_steps": STEPS_BETWEEN_CHECKPOINTS}
+        if within_epoch
+        else {"every_n_epochs": 1, "save_on_train_epoch_end": True}
+    )
+    return ModelCheckpoint(work, filename=Path(LAST).stem, enable_version_counter=False, **when)
 
 
 def _rounded(values: list[float]) -> list[float]:

@@ -8,9 +8,24 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from otcore_ae.priors import Bowl, Circle, Disk, Flower, Normal, Prior, Ring, Uniform, prior_name, sectors_of
+from otcore_ae.priors import (
+    Bowl,
+    Circle,
+    Dirichlet,
+    Disk,
+    Flower,
+    GaussianMixture,
+    Normal,
+    Prior,
+    Ring,
+    Sphere,
+    Uniform,
+    prior_name,
+    sectors_of,
+)
 
-PRIORS = [Flower(), Flower(stratified=False), Normal(dim=3), Uniform(dim=3), Ring(), Circle(), Disk(), Bowl()]
+PLANE = [Flower(), Flower(stratified=False), Normal(dim=3), Uniform(dim=3), Ring(), Circle(), Disk(), Bowl()]
+PRIORS = [*PLANE, Sphere(3), Dirichlet(4, 0.1), GaussianMixture(((0.0, 1.0), (2.0, 0.0)))]
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -108,3 +123,44 @@ def test_radii_and_angles_over_the_disk(prior: Prior, power: int) -> None:
 def test_a_ring_has_the_published_width() -> None:
     points = Ring()(20_000, generator())
     assert kstest((points.norm(dim=1).numpy() - 1) / 0.01, "norm").pvalue > 1e-4
+
+
+def test_uniform_between_bounds() -> None:
+    points = Uniform(dim=2, low=0.0, high=1.0)(20_000, generator())
+    assert kstest(points[:, 1].numpy(), "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("dim", [2, 5])
+def test_sphere(dim: int) -> None:
+    """Unit lengths, mean zero, covariance I / dim."""
+    points = Sphere(dim)(50_000, generator()).double()
+    assert (points.norm(dim=1) - 1).abs().max() < 1e-6
+    assert points.mean(0).abs().max() < 5 / 50_000**0.5
+    assert (points.T @ points / len(points) - torch.eye(dim) / dim).abs().max() < 5 / 50_000**0.5
+
+
+@pytest.mark.parametrize(("dim", "concentration"), [(3, 0.5), (4, 2.0), (3, 1e-3)])
+def test_dirichlet(dim: int, concentration: float) -> None:
+    """On the simplex, with the known variance (k - 1) / (k^2 (k c + 1)) of each coordinate."""
+    points = Dirichlet(dim, concentration)(50_000, generator()).double()
+    assert torch.isfinite(points).all()
+    assert (points.sum(1) - 1).abs().max() < 1e-6
+    assert points.min() >= 0
+    assert (points.mean(0) - 1 / dim).abs().max() < 0.01
+    variance = (dim - 1) / (dim**2 * (dim * concentration + 1))
+    assert points.var(0).tolist() == pytest.approx([variance] * dim, rel=0.05)
+
+
+def test_mixture() -> None:
+    """Each Gaussian's share, mean and spread."""
+    prior = GaussianMixture(((0.0, 0.0), (10.0, 0.0)), spread=0.2, weights=(0.25, 0.75))
+    points = prior(40_000, generator())
+    right = points[:, 0] > 5
+    assert right.double().mean().item() == pytest.approx(0.75, abs=0.01)
+    assert points[right].mean(0).tolist() == pytest.approx([10, 0], abs=0.01)
+    assert points[right].std(0).tolist() == pytest.approx([0.2, 0.2], rel=0.03)
+    assert prior.dim == 2
+    with pytest.raises(ValueError, match="2 shares that sum to 1"):
+        GaussianMixture(((0.0,), (1.0,)), weights=(0.5, 0.6))
+    with pytest.raises(ValueError, match="points of one dimension"):
+        GaussianMixture(((0.0,), (1.0, 2.0)))

@@ -16,8 +16,8 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_other_names_are_not() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'VAE'"):
-        _ = otcore_ae.VAE
+    with pytest.raises(AttributeError, match="no attribute 'VQVAE'"):
+        _ = otcore_ae.VQVAE
 
 
 def test_the_package_alone_does_not_import_torch() -> None:

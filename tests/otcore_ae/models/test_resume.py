@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from otcore_ae import SAE, SWAE, MinibatchGlobalSAE
+from otcore_ae import SAE, SWAE, GlobalSAE, MinibatchGlobalSAE
 
 STEPS = 15
 VARIANTS = {
@@ -19,12 +19,14 @@ VARIANTS = {
     "global": (MinibatchGlobalSAE, {}),
     "global, prior kept for 4 steps, warm": (MinibatchGlobalSAE, {"resample_every": 4, "warm_start": True}),
     "global, small cloud": (MinibatchGlobalSAE, {"cloud_size": 30}),
+    "full": (GlobalSAE, {"cloud_size": 30, "resample_every": 4}),
     "global, stale cloud": (MinibatchGlobalSAE, {"recalculate_every": 4}),
 }
 SCHEDULES = {
     "in mid-epoch": {"every_n_train_steps": 4},
     "at an epoch's last batch": {"every_n_train_steps": 3},
     "after an epoch": {"every_n_epochs": 1, "save_on_train_epoch_end": True},
+    "after an epoch, epochs counted": {"every_n_epochs": 1, "save_on_train_epoch_end": True},
 }
 
 
@@ -54,12 +56,14 @@ class Noisy(torch.nn.Module):
 def test_exact_resume(variant: str, schedule: str, tiny_model, tiny_data, trainer, tmp_path: Path) -> None:
     kind, options = VARIANTS[variant]
 
+    limit = (
+        {"max_epochs": STEPS // 3} if schedule == "after an epoch, epochs counted" else {"max_steps": STEPS}
+    )
+
     def fit(*callbacks: L.Callback, ckpt_path: str | None = None) -> dict[str, torch.Tensor]:
         model = tiny_model(kind, **options)
         model.decoder.insert(0, Noisy())
-        built = trainer(
-            max_steps=STEPS, callbacks=[*callbacks], enable_checkpointing=True, default_root_dir=tmp_path
-        )
+        built = trainer(callbacks=[*callbacks], enable_checkpointing=True, default_root_dir=tmp_path, **limit)
         torch.manual_seed(5 if ckpt_path is None else 6)
         built.fit(model, tiny_data(), ckpt_path=ckpt_path)
         return model.state_dict()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from otcore_ae import SAE, Flower, MinibatchGlobalSAE, Normal
+from otcore_ae import SAE, Flower, GlobalSAE, MinibatchGlobalSAE, Normal, Transport
 from otcore_ae.history import History
 from otcore_ae.models import NonFiniteLossError, Step
 
-MODELS = [SAE, MinibatchGlobalSAE]
+MODELS = [SAE, MinibatchGlobalSAE, GlobalSAE]
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -43,7 +43,7 @@ def test_the_global_weight_follows_the_cloud(cloud_size, weight, tiny_model, tin
 
 
 def test_published_weights(tiny_model) -> None:
-    assert tiny_model(SAE).weight_of("latent") == 0.1
+    assert tiny_model(SAE).weight_of("latent") == tiny_model(GlobalSAE).default_weight(60_000) == 0.1
     assert tiny_model(SAE).weight_of("reconstruction") == 1
 
 
@@ -73,6 +73,41 @@ def test_the_cloud_is_encoded_as_in_evaluation(tiny_model, tiny_data, trainer) -
     model.encoder.append(norm)
     trainer(max_epochs=1).fit(model, tiny_data())
     assert norm.num_batches_tracked == 3
+
+
+@pytest.mark.parametrize("cloud_size", [None, 40])
+def test_the_full_gradient_is_that_of_the_whole_cloud(cloud_size, tiny_model, tiny_data, trainer) -> None:
+    """Chunked and re-encoded, against one encoding of everything that keeps its activations."""
+    model = tiny_model(GlobalSAE, cloud_size=cloud_size)
+    data = tiny_data()
+    trainer(max_steps=1).fit(model, data)  # gives it the training images
+    batch = next(iter(data.train_dataloader()))
+    subsets = model.cache.generator.get_state()
+    prior = model.prior_generator.get_state()
+    model.zero_grad()
+    model.terms(model.step_of(batch))["latent"].backward()
+    found = [p.grad.clone() for p in model.encoder.parameters()]
+    model.zero_grad()
+    rows = torch.arange(60)
+    if cloud_size is not None:
+        free = rows[~torch.isin(rows, batch.rows)]
+        others = free[torch.randperm(40, generator=torch.Generator().set_state(subsets))[:20]]
+        rows = torch.cat([batch.rows, others])
+    cloud = model.encode(data.train_set.images[rows])
+    sample = model.prior(len(rows), torch.Generator().set_state(prior))
+    Transport()(cloud, sample).backward()
+    for own, parameter in zip(found, model.encoder.parameters(), strict=True):
+        assert torch.allclose(own, parameter.grad, rtol=1e-3, atol=1e-6)
+        assert own.abs().sum() > 0
+
+
+def test_full_and_minibatch_global_see_the_same_divergence(tiny_model, tiny_data, trainer) -> None:
+    values = []
+    for kind in (GlobalSAE, MinibatchGlobalSAE):
+        model, history = tiny_model(kind), History()
+        trainer(max_steps=1, callbacks=[history]).fit(model, tiny_data())
+        values.append(history.curves["train/latent"].values[0])
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
 
 
 def test_test_metrics_and_samples(tiny_model, tiny_data, trainer) -> None:

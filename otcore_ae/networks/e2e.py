@@ -1,0 +1,162 @@
+"""Networks of the conditional end-to-end Sinkhorn autoencoder and its baselines, for 28 x 28 pixels.
+
+Images are in [0, 1] outside; inside, as published, in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+IMAGE_SIZE = 28
+_CHANNELS = 64
+_FEATURES = _CHANNELS * 3 * 3
+_SLOPE = 0.01
+_GENERATOR_SLOPE = 0.2
+
+
+class Affine(nn.Module):
+    """x -> scale x + shift."""
+
+    def __init__(self, scale: float, shift: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.shift = shift
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.scale * values + self.shift
+
+
+class Normalise(nn.Module):
+    """Latents (b, d) divided by their lengths: the end of an encoder onto the sphere."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return nn.functional.normalize(latents, dim=1)
+
+
+class NoiseGenerator(nn.Module):
+    """Latents from noise and conditions: noise-128 and conditions-64, concatenated, then 192-256-192-latents.
+
+    Args:
+        noise_dim: of the noise (default 64).
+        classes: size of the conditions; 0: none, and noise-192 instead (default 10).
+        latent_dim: of the latents (default 16).
+    """
+
+    def __init__(self, noise_dim: int = 64, classes: int = 10, latent_dim: int = 16) -> None:
+        super().__init__()
+        self.from_noise = nn.Linear(noise_dim, 128 if classes else 192)
+        self.from_conditions = nn.Linear(classes, 64) if classes else None
+        self.rest = nn.Sequential(
+            *[nn.LeakyReLU(_GENERATOR_SLOPE), nn.Linear(192, 256), nn.LeakyReLU(_GENERATOR_SLOPE)],
+            *[nn.Linear(256, 192), nn.LeakyReLU(_GENERATOR_SLOPE), nn.Linear(192, latent_dim)],
+        )
+
+    def forward(self, noise: Tensor, conditions: Tensor | None = None) -> Tensor:
+        parts = [self.from_noise(noise)]
+        if self.from_conditions is not None:
+            parts.append(self.from_conditions(conditions))
+        latents: Tensor = self.rest(torch.cat(parts, 1))
+        return latents
+
+
+class ConditionedEncoder(nn.Module):
+    """A network on images with the conditions as further channels, each of one value."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor, conditions: Tensor) -> Tensor:
+        planes = conditions[:, :, None, None].expand(-1, -1, *images.shape[-2:])
+        out: Tensor = self.network(torch.cat([images, planes], 1))
+        return out
+
+
+class ConditionedDecoder(nn.Module):
+    """A network on latents with the conditions as further coordinates."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, latents: Tensor, conditions: Tensor) -> Tensor:
+        out: Tensor = self.network(torch.cat([latents, conditions], 1))
+        return out
+
+
+def e2e_network(latent_dim: int = 16) -> tuple[nn.Module, nn.Module]:
+    """Encoder and decoder of the published conditional end-to-end SAE on MNIST (K. Deja et al., their code).
+
+    Encoder: three 4 x 4 convolutions of stride 2 to 64 channels, each with batch norm and leaky ReLU .01,
+    then 576-16. Decoder: 16-256, then transposed convolutions (64, 2, 2)-256-128-64-1. Convolutions have no
+    bias and weights N(0, .02), batch norms N(1, .02).
+
+    Args:
+        latent_dim: of the latent space (default 16).
+    """
+    return encoder(1, latent_dim), decoder(latent_dim)
+
+
+def conditional_network(
+    latent_dim: int = 16, classes: int = 10, *, moments: bool = False
+) -> tuple[nn.Module, nn.Module]:
+    """The same networks, reading conditions too: for conditional VAEs (`moments`) and WAEs.
+
+    Args:
+        latent_dim: of the latent space (default 16).
+        classes: size of the conditions (default 10).
+        moments: the encoder gives means and log-variances, 2 latent_dim numbers (default False).
+    """
+    outputs = 2 * latent_dim if moments else latent_dim
+    return (
+        ConditionedEncoder(encoder(1 + classes, outputs)),
+        ConditionedDecoder(decoder(latent_dim + classes)),
+    )
+
+
+def dcgan_network(noise_dim: int = 64, classes: int = 10) -> tuple[nn.Module, nn.Module]:
+    """A generator and a discriminator of the same shapes as the decoder and the encoder.
+
+    Args:
+        noise_dim: of the noise (default 64).
+        classes: size of the conditions (default 10).
+    """
+    return ConditionedDecoder(decoder(noise_dim + classes)), ConditionedEncoder(encoder(1 + classes, 1))
+
+
+def encoder(channels: int, outputs: int) -> nn.Module:
+    """The convolutional encoder, from images with so many channels to so many numbers."""
+    layers: list[nn.Module] = [Affine(2.0, -1.0)]
+    for inputs in (channels, _CHANNELS, _CHANNELS):
+        layers += [
+            nn.Conv2d(inputs, _CHANNELS, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(_CHANNELS),
+            nn.LeakyReLU(_SLOPE),
+        ]
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(_FEATURES, outputs))
+    network.apply(_initialise)
+    return network
+
+
+def decoder(inputs: int) -> nn.Module:
+    """The convolutional decoder, from so many numbers to an image in [0, 1]."""
+    layers: list[nn.Module] = [nn.Linear(inputs, 256), nn.LeakyReLU(_SLOPE), nn.Unflatten(1, (64, 2, 2))]
+    for before, after, stride, padding in ((64, 256, 2, 0), (256, 128, 2, 1), (128, 64, 1, 1)):
+        layers += [
+            nn.ConvTranspose2d(before, after, 4, stride=stride, padding=padding, bias=False),
+            nn.BatchNorm2d(after),
+            nn.LeakyReLU(_SLOPE),
+        ]
+    layers += [nn.ConvTranspose2d(64, 1, 4, stride=2, bias=False), nn.Tanh(), Affine(0.5, 0.5)]
+    network = nn.Sequential(*layers)
+    network.apply(_initialise)
+    return network
+
+
+def _initialise(part: nn.Module) -> None:
+    if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(part.weight, 0.0, 0.02)
+    elif isinstance(part, nn.BatchNorm2d):
+        nn.init.normal_(part.weight, 1.0, 0.02)
+        nn.init.zeros_(part.bias)
