@@ -33,7 +33,7 @@ class _CloudSAE(GenerativeAutoencoder):
         warm_start: bool,
         transport: Transport | None,
         weights: Mapping[str, float] | None,
-        options: Mapping[str, Any],
+        **options: Any,
     ) -> None:
         given = {} if latent_weight is None else {"latent": latent_weight}
         super().__init__(encoder, decoder, prior, weights={**given, **(weights or {})}, **options)
@@ -159,7 +159,7 @@ class MinibatchGlobalSAE(_CloudSAE):
             warm_start=warm_start,
             transport=transport,
             weights=weights,
-            options=options,
+            **options,
         )
 
     def default_weight(self, points: int) -> float:
@@ -205,7 +205,7 @@ class GlobalSAE(_CloudSAE):
             warm_start=warm_start,
             transport=transport,
             weights=weights,
-            options=options,
+            **options,
         )
 
     def default_weight(self, points: int) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from safetensors.torch import save_file
 
 import otcore
@@ -86,8 +87,10 @@ def run_cell(cell: Cell, data: ImageData, work: Path, results: Path) -> dict[str
         finished = trainer.global_step >= total
         if not finished:
             raise KeyboardInterrupt
-        if not history.curves.get("val/global_ot"):
+        if total < steps and is_overridden("validation_step", model):  # no epoch, so no evaluation yet
             trainer.validate(model, data, verbose=False)
+    model.eval()
+    final = cell.table.final(model, data) if cell.table.final else {}
     result = {
         "table": cell.table.name,
         "cell": cell.name,
@@ -98,6 +101,7 @@ def run_cell(cell: Cell, data: ImageData, work: Path, results: Path) -> dict[str
         "curves": {name: _rounded(curve.values) for name, curve in sorted(history.curves.items())},
         "cost": {**cost.state_dict(), "threads": torch.get_num_threads()},
         "measured": measured,
+        "final": {f"final/{name}": value for name, value in final.items()},
         "unconverged_solves": len(caught),
         "commit": commit(),
         "machine": machine(),

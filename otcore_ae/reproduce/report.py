@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from otcore_ae.artifacts import write_files
-from otcore_ae.metrics.collection import METRICS
-from otcore_ae.metrics.references import references
 from otcore_ae.reproduce.cell import result_path
 from otcore_ae.reproduce.table import System, Table
 
@@ -32,17 +31,19 @@ def load_results(table: Table, results: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def keep_references(table: Table, data: Any, results: Path) -> None:
-    """Write down, once, between what ends the metrics move for this data."""
+def keep_references(table: Table, data: Path | None, results: Path) -> None:
+    """Write down, once, between what ends the metrics move for the data in this folder."""
     folder = results / table.name
     if not (folder / REFERENCES).exists():
-        content = json.dumps(references(data.test_set.labels, table.prior), indent=1)
+        loaded = table.load(data, 0)
+        loaded.setup()
+        content = json.dumps(table.references(loaded), indent=1)
         write_files(folder, {REFERENCES: f"{content}\n".encode()})
 
 
 def figure(result: Mapping[str, Any], metric: str, table: Table) -> float:
-    """A cell's figure for a metric: its last evaluation's, or the mean of the last few."""
-    values = result["curves"][f"val/{metric}"]
+    """A cell's figure for a metric: its last value, or the mean of the last few; NaN where it has none."""
+    values = result["curves"].get(metric) or [result.get("final", {}).get(metric, math.nan)]
     return statistics.fmean(values[-table.averaged.get(metric, 1) :])
 
 
@@ -74,9 +75,9 @@ def markdown(table: Table, results: Path) -> str:
 
 def _which_evaluations(table: Table) -> str:
     averaged = ", ".join(
-        f"{METRICS[name].title} the mean of the last {n}" for name, n in table.averaged.items()
+        f"{table.metrics[name].title} the mean of the last {n}" for name, n in table.averaged.items()
     )
-    return f"Each figure is that of the evaluation after the last epoch; {averaged}."
+    return f"Each figure is that after the last epoch{'; ' if averaged else ''}{averaged}."
 
 
 def _figures(table: Table, of: Mapping[str, list[dict[str, Any]]], ends: Mapping[str, Any]) -> str:
@@ -84,7 +85,7 @@ def _figures(table: Table, of: Mapping[str, list[dict[str, Any]]], ends: Mapping
     header = ["metric", "better", *(f"{s.title}: {who}" for s in whole for who in ("ours", "paper")), "ends"]
     rows = [header, ["---"] * len(header)]
     for name in table.metrics:
-        info = METRICS[name]
+        info = table.metrics[name]
         row = [info.title, info.better]
         for system in whole:
             row += [_ours([figure(r, name, table) for r in of[system.key]]), _paper(system, name)]
@@ -96,13 +97,17 @@ def _figures(table: Table, of: Mapping[str, list[dict[str, Any]]], ends: Mapping
 def _ours(values: list[float]) -> str:
     if not values:
         return "not run"
+    if all(map(math.isnan, values)):
+        return ""
     sd = f" ± {_short(statistics.stdev(values))}" if len(values) > 1 else ""
     return f"{_short(statistics.fmean(values))}{sd} ({len(values)})"
 
 
 def _paper(system: System, metric: str) -> str:
     published = system.published.get(metric)
-    return f"{_short(published.mean)} ± {_short(published.sd)}" if published else ""
+    if published is None:
+        return ""
+    return _short(published.mean) + ("" if published.sd is None else f" ± {_short(published.sd)}")
 
 
 def _short(value: float) -> str:
@@ -149,7 +154,7 @@ def _costs(table: Table, of: Mapping[str, list[dict[str, Any]]]) -> str:
 
 def _cells(table: Table, found: Mapping[str, dict[str, Any]]) -> str:
     missing = [cell.name for cell in table.cells() if cell.name not in found]
-    header = ["cell", *(METRICS[name].title for name in table.metrics), "unconverged solves", "commit"]
+    header = ["cell", *(table.metrics[name].title for name in table.metrics), "unconverged solves", "commit"]
     rows = [header, ["---"] * len(header)]
     for name, result in found.items():
         figures = [_short(figure(result, metric, table)) for metric in table.metrics]

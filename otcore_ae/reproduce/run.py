@@ -8,11 +8,12 @@ import torch
 
 from otcore_ae.artifacts import prepare_folder
 from otcore_ae.reproduce.cell import result_path, run_cell
+from otcore_ae.reproduce.conditional import TABLE as CONDITIONAL
 from otcore_ae.reproduce.global_sae import TABLE_1, TABLE_2
 from otcore_ae.reproduce.report import keep_references, write_report
 from otcore_ae.reproduce.table import Table
 
-TABLES = {table.name: table for table in (TABLE_1, TABLE_2)}
+TABLES = {table.name: table for table in (TABLE_1, TABLE_2, CONDITIONAL)}
 
 
 def find_table(name: str) -> Table:
@@ -49,7 +50,8 @@ def run_table(
         The report's path.
     """
     cells = table.cells(patterns)
-    prepare_folder(results)
+    prepare_folder(results / table.name)
+    keep_references(table, data, results)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -60,7 +62,6 @@ def run_table(
             loaded = table.load(data, cell.seed)
             loaded.setup()
             result = run_cell(cell, loaded, work / table.name / cell.name, results)
-            keep_references(table, loaded, results)
             cost = result["cost"]
             print(f"{cell.name}: {cost['steps']} steps in {cost['seconds']:.0f} s of CPU", flush=True)
     finally:

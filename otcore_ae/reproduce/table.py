@@ -8,16 +8,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from otcore_ae.data.module import ImageData
-from otcore_ae.models.base import GenerativeAutoencoder
-from otcore_ae.priors import Prior
+from otcore_ae.metrics.collection import MetricInfo
+from otcore_ae.models.base import GenerativeModel
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published mean and standard deviation over the paper's runs."""
+    """A published mean, and the standard deviation over the paper's runs where there is one."""
 
     mean: float
-    sd: float
+    sd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class System:
         title: name in the report.
         seeds: how many seeds a full table needs: 0, 1, ...
         build: (data, seed) -> model; torch's generator has been seeded.
-        published: the paper's figures by metric.
+        published: the paper's figures, by the names of the table's metrics.
         steps: stop after so many steps (None, default: after the table's epochs), to measure what a run
             would cost; the report then says that it was not run at full length.
         measure: (model, data) -> further figures by name, taken before training.
@@ -39,10 +39,10 @@ class System:
     key: str
     title: str
     seeds: int
-    build: Callable[[ImageData, int], GenerativeAutoencoder]
+    build: Callable[[ImageData, int], GenerativeModel]
     published: Mapping[str, Published] = field(default_factory=dict)
     steps: int | None = None
-    measure: Callable[[GenerativeAutoencoder, ImageData], dict[str, float]] | None = None
+    measure: Callable[[GenerativeModel, ImageData], dict[str, float]] | None = None
     note: str = ""
 
 
@@ -67,12 +67,14 @@ class Table:
         name: what the command calls it.
         title, source: heading of the report, and where the published figures stand.
         load: (folder, seed) -> data.
-        prior: what the latent points are compared with.
         epochs: training epochs of every run, each followed by an evaluation.
         steps_per_epoch: training steps in an epoch.
-        metrics: rows of the report.
-        averaged: metrics that are means over so many last evaluations; the others are the last one's.
+        metrics: rows of the report: what was logged ("val/...", "train/...") or measured at the end
+            ("final/...").
+        averaged: metrics that are means over so many last epochs; the others are the last one's.
         systems: columns of the report.
+        references: data -> the ends between which metrics move.
+        final: (model, data) -> figures of a trained model, by name without "final/".
         settings: a paragraph on the settings.
     """
 
@@ -80,12 +82,13 @@ class Table:
     title: str
     source: str
     load: Callable[[Path | None, int], ImageData]
-    prior: Prior
     epochs: int
     steps_per_epoch: int
-    metrics: tuple[str, ...]
+    metrics: Mapping[str, MetricInfo]
     averaged: Mapping[str, int]
     systems: tuple[System, ...]
+    references: Callable[[ImageData], dict[str, dict[str, float]]]
+    final: Callable[[GenerativeModel, ImageData], dict[str, float]] | None = None
     settings: str = ""
 
     def cells(self, patterns: tuple[str, ...] = ("*",)) -> list[Cell]:

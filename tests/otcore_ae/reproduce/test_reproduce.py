@@ -16,7 +16,7 @@ import torch
 from otcore_ae import SAE, DigitsData, Flower, mlp
 from otcore_ae.cli import main
 from otcore_ae.reproduce.cell import LAST
-from otcore_ae.reproduce.global_sae import METRICS, TABLE_1, TABLE_2, first_gradient_error
+from otcore_ae.reproduce.global_sae import METRIC_NAMES, TABLE_1, TABLE_2, first_gradient_error
 from otcore_ae.reproduce.report import markdown
 from otcore_ae.reproduce.run import run_table
 from otcore_ae.reproduce.table import Published, System, Table
@@ -36,13 +36,14 @@ TINY = Table(
     title="Tiny",
     source="nobody",
     load=digits,
-    prior=Flower(),
     epochs=3,
     steps_per_epoch=14,
-    metrics=METRICS,
-    averaged={"global_ot": 2},
+    metrics=METRIC_NAMES,
+    averaged={"val/global_ot": 2},
+    references=lambda data: {"val/global_ot": {"floor": 0.0714}, "val/covered_area": {"ceiling": 0.904}},
+    final=lambda model, data: {"images": float(model.sample(3).shape[0])},
     systems=(
-        System("local", "Local", 2, build, {"global_ot": Published(0.5, 0.1)}),
+        System("local", "Local", 2, build, {"val/global_ot": Published(0.5, 0.1)}),
         System("short", "Short", 1, build, steps=5, note="not run at full length"),
     ),
 )
@@ -65,6 +66,7 @@ def test_a_table_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert len(curve) == 3
     assert result["cost"]["steps"] == 42
     assert result["cost"]["resumed"] == 0
+    assert result["final"] == {"final/images": 3}
     short = json.loads((tmp_path / "results" / "tiny" / "short-0.json").read_text())
     assert short["cost"]["steps"] == 5
     assert not short["full_length"]
@@ -73,8 +75,8 @@ def test_a_table_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert f"{result['curves']['val/covered_area'][-1]:.4f} (1) |  |" in text
     assert "Not run: local-1." in text
     assert "not run at full length" in text
-    assert "floor" in text
-    assert "ceiling" in text
+    assert "floor 0.0714" in text
+    assert "ceiling 0.904" in text
     capsys.readouterr()
     run_table(TINY, None, patterns=("*",), **options)
     printed = capsys.readouterr().out
@@ -135,13 +137,13 @@ def test_the_published_tables() -> None:
         models = {system.key: system.build(data, 0) for system in table.systems}
         assert models["local"].weight_of("latent") == models["full-2000"].default_weight(2000) == 0.1
         assert models["minibatch-2000"].default_weight(60_000) == 100
-    assert TABLE_1.systems[0].published["global_ot"] == Published(0.018, 0.0028)
-    assert TABLE_2.systems[1].published["covered_area"] == Published(0.893, 0.007)
+    assert TABLE_1.systems[0].published["val/global_ot"] == Published(0.018, 0.0028)
+    assert TABLE_2.systems[1].published["val/covered_area"] == Published(0.893, 0.007)
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "global-sae-3"]) == 2
-    assert "there are global-sae-1, global-sae-2" in capsys.readouterr().err
+    assert "there are global-sae-1, global-sae-2, conditional" in capsys.readouterr().err
     assert main(["reproduce", "global-sae-1", "--cells", "x,local-0"]) == 2
     assert "matches 'x'" in capsys.readouterr().err
     folders = ["--results", str(tmp_path / "r"), "--work", str(tmp_path / "w")]
