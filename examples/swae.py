@@ -35,6 +35,7 @@ from otcore_ae import (
 )
 from otcore_ae.artifacts import OutputError, prepare_folder
 from otcore_ae.history import History
+from otcore_ae.training import last_checkpoint
 
 PRIORS: dict[str, Prior] = {
     "ring": Ring(),
@@ -99,12 +100,12 @@ def main() -> int:
     )
     try:
         data.setup()
+        last = last_checkpoint(output)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     encoder, decoder = swae_network(data.image_size)
     model = SWAE(encoder, decoder, PRIORS[options.prior], seed=options.seed)
-    last = output / "last.ckpt"
     history = History()
     trainer = L.Trainer(
         max_epochs=options.epochs or (20 if options.data else 200),
@@ -121,7 +122,7 @@ def main() -> int:
         logger=False,
         enable_model_summary=False,
     )
-    trainer.fit(model, data, ckpt_path=last if last.exists() else None, weights_only=True)
+    trainer.fit(model, data, ckpt_path=last, weights_only=True)
     model.eval()
     latents, found = measure(model, data.test_set.images)
     draw = torch.Generator().manual_seed(2)

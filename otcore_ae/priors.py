@@ -8,20 +8,22 @@ clustering and coverage metrics use.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
 
 
-@runtime_checkable
-class Prior(Protocol):
+class Prior(ABC):
     """A distribution on the latent space that can be sampled.
 
-    Calling it with `n` and a CPU generator (None: the global one) returns an (n, d) tensor.
+    Calling it with `n` and a CPU generator (None: the global one) returns an (n, d) tensor. In Python any
+    other callable that does so serves as well; configuration files name subclasses.
     """
 
+    @abstractmethod
     def __call__(self, n: int, generator: Generator | None = None) -> Tensor: ...
 
 
@@ -71,7 +73,7 @@ class PetalSectors:
 
 
 @dataclass(frozen=True)
-class Flower:
+class Flower(Prior):
     """Equal Gaussians arranged as the petals of a flower, in the plane.
 
     Petal i has the centre radius (cos t, sin t), t = 2 pi i / petals, and standard deviation `spread[0]`
@@ -118,7 +120,7 @@ class Flower:
 
 
 @dataclass(frozen=True)
-class Normal:
+class Normal(Prior):
     """The standard normal distribution N(0, I) on R^dim (default: the plane)."""
 
     dim: int = 2
@@ -133,7 +135,7 @@ class Normal:
 
 
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(Prior):
     """The uniform distribution on [low, high]^dim (default: [-1, 1] x [-1, 1])."""
 
     dim: int = 2
@@ -150,7 +152,7 @@ class Uniform:
 
 
 @dataclass(frozen=True)
-class Sphere:
+class Sphere(Prior):
     """The uniform distribution on the unit sphere of R^dim (default: the circle).
 
     Latents lie on the sphere too where the encoder ends in `otcore_ae.networks.Normalise`.
@@ -168,7 +170,7 @@ class Sphere:
 
 
 @dataclass(frozen=True)
-class Dirichlet:
+class Dirichlet(Prior):
     """The symmetric Dirichlet distribution on the simplex of R^dim (Patrini et al., Sinkhorn AutoEncoders).
 
     Latents lie on the simplex too where the encoder ends in a softmax.
@@ -196,7 +198,7 @@ class Dirichlet:
 
 
 @dataclass(frozen=True)
-class GaussianMixture:
+class GaussianMixture(Prior):
     """Gaussians with standard deviation `spread` about the given means.
 
     Args:
@@ -234,7 +236,7 @@ class GaussianMixture:
 
 
 @dataclass(frozen=True)
-class Ring:
+class Ring(Prior):
     """A thin ring in the plane: (cos t, sin t) with t uniform, plus N(0, spread^2 I).
 
     Args:
@@ -254,7 +256,7 @@ class Ring:
 
 
 @dataclass(frozen=True)
-class Circle:
+class Circle(Prior):
     """The unit disk with uniform radius and angle, denser towards the centre: density 1 / (2 pi r).
 
     The "circle" of Kolouri et al., Sliced-Wasserstein Autoencoder; `Disk` is uniform by area.
@@ -272,7 +274,7 @@ class Circle:
 
 
 @dataclass(frozen=True)
-class Disk:
+class Disk(Prior):
     """The uniform distribution on the unit disk."""
 
     dim: int = 2
@@ -287,7 +289,7 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class Bowl:
+class Bowl(Prior):
     """A bowl over the unit disk: density 2 r^2 / pi, nothing at the centre and most at the rim.
 
     Kolouri et al. name a bowl without a formula; this one is ours.

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -53,6 +54,26 @@ class Cost(L.Callback):
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         self.steps, self.resumed = int(state_dict["steps"]), int(state_dict["resumed"]) + 1
         self.seconds, self.peak_mb = state_dict["seconds"], state_dict["peak_mb"]
+
+
+LAST = "last.ckpt"
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The folder's last checkpoint, to resume from; None where there is none yet.
+
+    Raises:
+        ValueError: in one line, where it is damaged or cut short.
+    """
+    path = folder / LAST
+    if not path.exists():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file makes of the reader
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is damaged or cut short ({reason}); delete it to start anew") from error
+    return path
 
 
 def peak_memory_mb() -> float:

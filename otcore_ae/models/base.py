@@ -11,10 +11,10 @@ import torch
 from torch import Generator, Tensor, nn
 from torchmetrics import MeanSquaredError
 
-from otcore_ae.data.loader import Batch
+from otcore_ae.data.loader import Batch, ImageSet
 from otcore_ae.metrics.collection import LatentMetrics
 from otcore_ae.precision import full_precision
-from otcore_ae.priors import Prior
+from otcore_ae.priors import Prior, prior_name
 from otcore_ae.transport import Transport
 
 _RANDOM_STATES, _LOADER = "random_states", "train_loader"
@@ -138,6 +138,16 @@ class GenerativeModel(L.LightningModule):
         if self._loader_state is not None:
             self.trainer.train_dataloader.load_state_dict(self._loader_state)  # type: ignore[union-attr]
             self._loader_state = None
+        data = getattr(self.trainer.train_dataloader, "data", None)
+        if isinstance(data, ImageSet):
+            was_training = self.training
+            self.eval()
+            with torch.no_grad():
+                self.check(data)
+            self.train(was_training)
+
+    def check(self, data: ImageSet) -> None:
+        """Raise a ValueError where the networks, the prior and the training set do not fit each other."""
 
     def _check_finite(self, terms: Mapping[str, Tensor], batch_idx: int) -> None:
         values = torch.stack([value.detach() for value in terms.values()])
@@ -201,6 +211,25 @@ class GenerativeAutoencoder(GenerativeModel):
     @torch.no_grad()
     def sample(self, n: int, generator: Generator | None = None, *, labels: Tensor | None = None) -> Tensor:
         return self.decode(self.sample_latents(n, generator, labels=labels), labels)
+
+    def check(self, data: ImageSet) -> None:
+        images, labels = data.images[:2].to(self.device), data.labels[:2].to(self.device)
+        latents = self.encode(images, labels)
+        if latents.ndim != 2:
+            raise ValueError(f"the encoder must give latents (b, d), got {tuple(latents.shape)} for b = 2")
+        sampled = self.sample_latents(2, torch.Generator().manual_seed(0), labels=labels)
+        if sampled.shape != latents.shape:
+            source = type(self).__name__ if self.prior is None else prior_name(self.prior)
+            raise ValueError(
+                f"the encoder gives latents of {latents.shape[1]} dimensions, the {source} samples of "
+                f"{sampled.shape[-1]}; give both the same"
+            )
+        decoded = self.decode(latents, labels)
+        if decoded.shape != images.shape:
+            raise ValueError(
+                f"the decoder makes images of shape {tuple(decoded.shape[1:])}, the data have "
+                f"{tuple(images.shape[1:])}; build the networks for image_size={images.shape[-1]}"
+            )
 
     def sample_latents(
         self, n: int, generator: Generator | None = None, *, labels: Tensor | None = None

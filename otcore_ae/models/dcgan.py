@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from otcore_ae.data.loader import Batch
+from otcore_ae.data.loader import Batch, ImageSet
 from otcore_ae.models.base import GenerativeModel
 from otcore_ae.models.conditions import condition_vectors
 from otcore_ae.precision import full_precision
@@ -47,6 +47,9 @@ class ConditionalDCGAN(GenerativeModel):
 
     def term_names(self) -> set[str]:
         return {"discriminator", "generator"}
+
+    def check(self, data: ImageSet) -> None:
+        condition_vectors(data.labels, self.classes)
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generator | None = None, *, labels: Tensor | None = None) -> Tensor:

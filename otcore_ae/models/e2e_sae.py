@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from otcore_ae.data.loader import ImageSet
 from otcore_ae.models.base import GenerativeAutoencoder, Step
 from otcore_ae.models.conditions import condition_vectors
 from otcore_ae.priors import Normal, Prior
@@ -96,6 +97,10 @@ class ConditionalE2ESAE(E2ESAE):
         super().__init__(encoder, decoder, noise_generator, **options)
         self.classes = classes
         self.condition_scale = condition_scale
+
+    def check(self, data: ImageSet) -> None:
+        condition_vectors(data.labels, self.classes)
+        super().check(data)
 
     def divergence(self, step: Step) -> Tensor:
         conditions = condition_vectors(step.labels, self.classes)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from otcore_ae.data.loader import Batch
+from otcore_ae.data.loader import Batch, ImageSet
 from otcore_ae.models.base import GenerativeAutoencoder, Step
 from otcore_ae.models.conditions import condition_vectors
 from otcore_ae.precision import full_precision
@@ -109,6 +109,10 @@ class ConditionalVAE(VAE):
     ) -> None:
         super().__init__(encoder, decoder, latent_dim, **options)
         self.classes = classes
+
+    def check(self, data: ImageSet) -> None:
+        condition_vectors(data.labels, self.classes)
+        super().check(data)
 
     def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         conditions = condition_vectors(labels, self.classes).to(latents)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from otcore_ae.data.loader import ImageSet
 from otcore_ae.models.base import GenerativeAutoencoder, Step
 from otcore_ae.models.conditions import condition_vectors
 from otcore_ae.precision import full_precision
@@ -120,6 +121,10 @@ class ConditionalWAEMMD(WAEMMD):
     ) -> None:
         super().__init__(encoder, decoder, prior, **options)
         self.classes = classes
+
+    def check(self, data: ImageSet) -> None:
+        condition_vectors(data.labels, self.classes)
+        super().check(data)
 
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return full_precision(self.encoder(images, condition_vectors(labels, self.classes).to(images)))

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from otcore_ae.networks.e2e import (
+    ConditionedDecoder,
+    ConditionedEncoder,
+    ConvDecoder,
+    ConvEncoder,
     NoiseGenerator,
     Normalise,
     conditional_network,
@@ -10,13 +14,23 @@ from otcore_ae.networks.e2e import (
     e2e_network,
 )
 from otcore_ae.networks.init import kaiming_init
-from otcore_ae.networks.lenet import lenet
-from otcore_ae.networks.mlp import mlp
-from otcore_ae.networks.swae import swae_network
+from otcore_ae.networks.lenet import LeNetDecoder, LeNetEncoder, lenet
+from otcore_ae.networks.mlp import MLPDecoder, MLPEncoder, mlp
+from otcore_ae.networks.swae import SWAEDecoder, SWAEEncoder, swae_network
 
 __all__ = [
+    "ConditionedDecoder",
+    "ConditionedEncoder",
+    "ConvDecoder",
+    "ConvEncoder",
+    "LeNetDecoder",
+    "LeNetEncoder",
+    "MLPDecoder",
+    "MLPEncoder",
     "NoiseGenerator",
     "Normalise",
+    "SWAEDecoder",
+    "SWAEEncoder",
     "conditional_network",
     "dcgan_network",
     "e2e_network",

@@ -85,17 +85,59 @@ class ConditionedDecoder(nn.Module):
         return out
 
 
+class ConvEncoder(nn.Sequential):
+    """Images (n, channels, 28, 28) to (n, outputs): the published encoder.
+
+    Three 4 x 4 convolutions of stride 2 to 64 channels, each with batch norm and leaky ReLU .01, then 576 to
+    the outputs. Convolutions have no bias and weights N(0, .02), batch norms N(1, .02).
+
+    Args:
+        outputs: of the last layer (default 16).
+        channels: of the images (default 1).
+    """
+
+    def __init__(self, outputs: int = 16, channels: int = 1) -> None:
+        layers: list[nn.Module] = [Affine(2.0, -1.0)]
+        for inputs in (channels, _CHANNELS, _CHANNELS):
+            layers += [
+                nn.Conv2d(inputs, _CHANNELS, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(_CHANNELS),
+                nn.LeakyReLU(_SLOPE),
+            ]
+        super().__init__(*layers, nn.Flatten(), nn.Linear(_FEATURES, outputs))
+        self.apply(_initialise)
+
+
+class ConvDecoder(nn.Sequential):
+    """Numbers (n, inputs) to images (n, 1, 28, 28) in [0, 1]: the published decoder.
+
+    inputs-256, then 4 x 4 transposed convolutions (64, 2, 2)-256-128-64-1, batch norm and leaky ReLU .01
+    after each but the last.
+
+    Args:
+        inputs: of the first layer (default 16).
+    """
+
+    def __init__(self, inputs: int = 16) -> None:
+        layers: list[nn.Module] = [nn.Linear(inputs, 256), nn.LeakyReLU(_SLOPE), nn.Unflatten(1, (64, 2, 2))]
+        for before, after, stride, padding in ((64, 256, 2, 0), (256, 128, 2, 1), (128, 64, 1, 1)):
+            layers += [
+                nn.ConvTranspose2d(before, after, 4, stride=stride, padding=padding, bias=False),
+                nn.BatchNorm2d(after),
+                nn.LeakyReLU(_SLOPE),
+            ]
+        last = nn.ConvTranspose2d(64, 1, 4, stride=2, bias=False)
+        super().__init__(*layers, last, nn.Tanh(), Affine(0.5, 0.5))
+        self.apply(_initialise)
+
+
 def e2e_network(latent_dim: int = 16) -> tuple[nn.Module, nn.Module]:
     """Encoder and decoder of the published conditional end-to-end SAE on MNIST (K. Deja et al., their code).
-
-    Encoder: three 4 x 4 convolutions of stride 2 to 64 channels, each with batch norm and leaky ReLU .01,
-    then 576-16. Decoder: 16-256, then transposed convolutions (64, 2, 2)-256-128-64-1. Convolutions have no
-    bias and weights N(0, .02), batch norms N(1, .02).
 
     Args:
         latent_dim: of the latent space (default 16).
     """
-    return encoder(1, latent_dim), decoder(latent_dim)
+    return ConvEncoder(latent_dim), ConvDecoder(latent_dim)
 
 
 def conditional_network(
@@ -110,8 +152,8 @@ def conditional_network(
     """
     outputs = 2 * latent_dim if moments else latent_dim
     return (
-        ConditionedEncoder(encoder(1 + classes, outputs)),
-        ConditionedDecoder(decoder(latent_dim + classes)),
+        ConditionedEncoder(ConvEncoder(outputs, 1 + classes)),
+        ConditionedDecoder(ConvDecoder(latent_dim + classes)),
     )
 
 
@@ -122,36 +164,9 @@ def dcgan_network(noise_dim: int = 64, classes: int = 10) -> tuple[nn.Module, nn
         noise_dim: of the noise (default 64).
         classes: size of the conditions (default 10).
     """
-    return ConditionedDecoder(decoder(noise_dim + classes)), ConditionedEncoder(encoder(1 + classes, 1))
-
-
-def encoder(channels: int, outputs: int) -> nn.Module:
-    """The convolutional encoder, from images with so many channels to so many numbers."""
-    layers: list[nn.Module] = [Affine(2.0, -1.0)]
-    for inputs in (channels, _CHANNELS, _CHANNELS):
-        layers += [
-            nn.Conv2d(inputs, _CHANNELS, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(_CHANNELS),
-            nn.LeakyReLU(_SLOPE),
-        ]
-    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(_FEATURES, outputs))
-    network.apply(_initialise)
-    return network
-
-
-def decoder(inputs: int) -> nn.Module:
-    """The convolutional decoder, from so many numbers to an image in [0, 1]."""
-    layers: list[nn.Module] = [nn.Linear(inputs, 256), nn.LeakyReLU(_SLOPE), nn.Unflatten(1, (64, 2, 2))]
-    for before, after, stride, padding in ((64, 256, 2, 0), (256, 128, 2, 1), (128, 64, 1, 1)):
-        layers += [
-            nn.ConvTranspose2d(before, after, 4, stride=stride, padding=padding, bias=False),
-            nn.BatchNorm2d(after),
-            nn.LeakyReLU(_SLOPE),
-        ]
-    layers += [nn.ConvTranspose2d(64, 1, 4, stride=2, bias=False), nn.Tanh(), Affine(0.5, 0.5)]
-    network = nn.Sequential(*layers)
-    network.apply(_initialise)
-    return network
+    return ConditionedDecoder(ConvDecoder(noise_dim + classes)), ConditionedEncoder(
+        ConvEncoder(1, 1 + classes)
+    )
 
 
 def _initialise(part: nn.Module) -> None:

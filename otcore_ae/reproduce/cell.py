@@ -22,9 +22,9 @@ from otcore_ae.data.module import ImageData
 from otcore_ae.history import History
 from otcore_ae.progress import OverallProgress, StepProgress
 from otcore_ae.reproduce.table import Cell
-from otcore_ae.training import Cost, quiet_lightning
+from otcore_ae.training import LAST, Cost, last_checkpoint, quiet_lightning
 
-LAST, MODEL = "last.ckpt", "model.safetensors"
+MODEL = "model.safetensors"
 STEPS_BETWEEN_CHECKPOINTS = 20  # of a run that ends within an epoch; others write one after each
 
 
@@ -56,7 +56,7 @@ def run_cell(cell: Cell, data: ImageData, work: Path, results: Path) -> dict[str
     history, cost = History(), Cost()
     steps = len(data.train_dataloader())
     total = cell.system.steps or cell.table.epochs * steps
-    last = work / LAST
+    last = last_checkpoint(work)
     with (
         OverallProgress(total) as progress,
         quiet_lightning(),
@@ -79,7 +79,7 @@ def run_cell(cell: Cell, data: ImageData, work: Path, results: Path) -> dict[str
             enable_model_summary=False,
         )
         try:
-            trainer.fit(model, data, ckpt_path=last if last.exists() else None, weights_only=True)
+            trainer.fit(model, data, ckpt_path=last, weights_only=True)
         except SystemExit:
             if trainer.interrupted:
                 raise KeyboardInterrupt from None

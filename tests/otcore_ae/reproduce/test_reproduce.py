@@ -15,11 +15,11 @@ import torch
 
 from otcore_ae import SAE, DigitsData, Flower, mlp
 from otcore_ae.cli import main
-from otcore_ae.reproduce.cell import LAST
 from otcore_ae.reproduce.global_sae import METRIC_NAMES, TABLE_1, TABLE_2, first_gradient_error
 from otcore_ae.reproduce.report import markdown
 from otcore_ae.reproduce.run import run_table
 from otcore_ae.reproduce.table import Published, System, Table
+from otcore_ae.training import LAST
 from otcore_ae.transport import Transport
 
 

@@ -1,0 +1,198 @@
+"""What `otcore-ae` does with a run folder: plain functions that write files and return what they found."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from sklearn.manifold import TSNE
+from torch import Tensor
+
+from otcore_ae import plots
+from otcore_ae.artifacts import prepare_folder, write_files
+from otcore_ae.data.loader import ImageSet
+from otcore_ae.data.module import ImageData
+from otcore_ae.metrics.generation import GenerationMetrics
+from otcore_ae.metrics.lenet import IMAGE_SIZE
+from otcore_ae.metrics.references import references
+from otcore_ae.models.base import GenerativeAutoencoder, GenerativeModel
+from otcore_ae.runs import RunError, load_data, load_run
+from otcore_ae.training import quiet_lightning
+
+CHUNK = 1000
+_TSNE_POINTS = 2000
+_COLUMNS = 10
+
+
+def evaluate(run: Path, data: Path | None = None, *, seed: int = 0) -> dict[str, dict[str, float]]:
+    """Measure a run on its test set; writes evaluation.json into its folder.
+
+    Args:
+        run: the run folder.
+        data: another folder for its data.
+        seed: of generated images.
+
+    Returns:
+        {metric: {"value": ..., "floor": ..., ...}}: every metric that the model allows, with its ends. Images
+        of 28 x 28 pixels also get FID and Sinkhorn of features: of as many images, made with the test set's
+        labels.
+    """
+    loaded = load_run(run)
+    model, images = loaded.model, load_data(loaded, data)
+    found: dict[str, dict[str, float]] = {}
+    if isinstance(model, GenerativeAutoencoder):
+        with quiet_lightning():
+            trainer = L.Trainer(
+                accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False
+            )
+            (values,) = trainer.test(model, images, verbose=False)
+        ends = {} if model.prior is None else references(images.test_set.labels, model.prior)
+        for name, value in values.items():
+            metric = name.removeprefix("test/")
+            found[metric] = {"value": value, **ends.get(metric, {})}
+    if images.image_size == IMAGE_SIZE:
+        for name, value in _generation(model.eval(), images, seed).items():
+            found[name] = value
+    write_files(run, {"evaluation.json": (json.dumps(found, indent=2) + "\n").encode()})
+    return found
+
+
+def sample(run: Path, n: int = 100, *, labels: list[int] | None = None, seed: int = 0) -> Path:
+    """Make images; writes samples.npy (n, s, s), in [0, 1], and samples.png into the run's folder.
+
+    Args:
+        run: the run folder.
+        n: how many (default 100).
+        labels: of a conditional model, repeated up to n (default 0, 1, ..., one for each class).
+        seed: of the draw (default 0).
+
+    Returns:
+        The picture's path.
+    """
+    model = load_run(run).model
+    classes = getattr(model, "classes", None)
+    conditions = None
+    if classes is not None:
+        conditions = torch.tensor(labels or list(range(classes)))
+        conditions = conditions.repeat(-(-n // len(conditions)))[:n]
+    elif labels is not None:
+        raise RunError(f"{type(model).__name__} is not conditional: it cannot be told which labels to make")
+    images = model.sample(n, torch.Generator().manual_seed(seed), labels=conditions)
+    picture = plots.samples({type(model).__name__: images}, columns=_COLUMNS, title="Samples")
+    return _written(run, "samples", images.squeeze(1).numpy(), picture)
+
+
+def embed(run: Path, data: Path | None = None, *, seed: int = 0) -> Path:
+    """Encode the test set; writes latents.npy (n, d), labels.npy (n,) and latents.png into the run's folder.
+
+    The picture shows them over a sample of what the model draws latents from; with more than two dimensions,
+    2000 of each by t-SNE.
+
+    Returns:
+        The picture's path.
+    """
+    model, images = _autoencoder(run, data, "embed")
+    latents = _encoded(model, images.test_set)
+    labels = images.test_set.labels
+    if latents.shape[1] == 1:
+        raise RunError("latents of one dimension have no picture")
+    shown = slice(0, len(latents) if latents.shape[1] == 2 else _TSNE_POINTS)
+    conditions = labels[shown] if hasattr(model, "classes") else None
+    draw = torch.Generator().manual_seed(seed)
+    made = model.sample_latents(len(labels[shown]), draw, labels=conditions)
+    points, drawn = latents[shown], made
+    title = "Latent points over what is sampled"
+    if latents.shape[1] > 2:
+        both = torch.cat([latents[shown], made]).numpy()
+        flat = torch.from_numpy(TSNE(random_state=seed, init="pca").fit_transform(both))
+        points, drawn = flat[: len(latents[shown])], flat[len(latents[shown]) :]
+        title = f"{title}: t-SNE of {latents.shape[1]} dimensions"
+    figure = plots.latent_points({type(model).__name__: (points, labels[shown])}, drawn, title=title)
+    write_files(run, {"labels.npy": _npy(labels.numpy())})
+    return _written(run, "latents", latents.numpy(), figure)
+
+
+def reconstruct(run: Path, data: Path | None = None, *, n: int = 20) -> Path:
+    """Encode and decode the first n test images; writes reconstructions.npy and .png into the run's folder.
+
+    Returns:
+        The picture's path.
+    """
+    model, images = _autoencoder(run, data, "reconstruct")
+    originals, labels = images.test_set.images[:n], images.test_set.labels[:n]
+    with torch.no_grad():
+        decoded = model(originals, labels)
+    figure = plots.reconstructions(originals, {type(model).__name__: decoded})
+    return _written(run, "reconstructions", decoded.squeeze(1).numpy(), figure)
+
+
+def interpolate(run: Path, data: Path | None = None, *, pairs: int = 8, steps: int = 10) -> Path:
+    """Decode straight lines between latents of test images; writes interpolations.npy and .png.
+
+    Args:
+        run: the run folder.
+        data: another folder for its data.
+        pairs: lines, a row each (default 8): between the first images of the test set, two by two.
+        steps: images on a line, its ends included (default 10).
+
+    Returns:
+        The picture's path.
+    """
+    if steps < 2:
+        raise ValueError(f"a line has at least 2 steps, its ends; got {steps}")
+    model, images = _autoencoder(run, data, "interpolate")
+    ends = ImageSet(images.test_set.images[: 2 * pairs], images.test_set.labels[: 2 * pairs])
+    latents = _encoded(model, ends)
+    share = torch.linspace(0, 1, steps)[None, :, None]
+    lines = torch.lerp(latents[::2, None], latents[1::2, None], share)
+    labels = ends.labels[::2, None].expand(-1, steps).reshape(-1)
+    with torch.no_grad():
+        decoded = model.decode(lines.reshape(-1, latents.shape[1]), labels)
+    figure = plots.samples(
+        {type(model).__name__: decoded}, columns=steps, title="Straight lines in the latent space"
+    )
+    return _written(run, "interpolations", decoded.squeeze(1).numpy(), figure)
+
+
+def _autoencoder(run: Path, data: Path | None, verb: str) -> tuple[GenerativeAutoencoder, ImageData]:
+    loaded = load_run(run)
+    if not isinstance(loaded.model, GenerativeAutoencoder):
+        raise RunError(f"{type(loaded.model).__name__} has no encoder: it cannot {verb}")
+    return loaded.model, load_data(loaded, data)
+
+
+@torch.no_grad()
+def _encoded(model: GenerativeAutoencoder, images: ImageSet) -> Tensor:
+    parts = zip(images.images.split(CHUNK), images.labels.split(CHUNK), strict=True)
+    return torch.cat([model.encode(pictures, labels) for pictures, labels in parts])
+
+
+def _generation(model: GenerativeModel, data: ImageData, seed: int) -> dict[str, dict[str, float]]:
+    metric, floor = GenerationMetrics(), GenerationMetrics()
+    draw, test = torch.Generator().manual_seed(seed), data.test_set
+    for labels in test.labels.split(CHUNK):
+        metric.update(model.sample(len(labels), draw, labels=labels), real=False)
+    chosen = torch.randperm(len(data.train_set.images), generator=draw)[: len(test.images)]
+    floor.update(data.train_set.images[chosen], real=False)
+    for one in (metric, floor):
+        one.update(test.images, real=True)
+    ends = floor.compute()
+    return {
+        name: {"value": value.item(), "floor": ends[name].item()} for name, value in metric.compute().items()
+    }
+
+
+def _written(run: Path, name: str, values: np.ndarray, figure: Figure) -> Path:
+    write_files(prepare_folder(run), {f"{name}.npy": _npy(values), f"{name}.png": plots.png(figure)})
+    return run / f"{name}.png"
+
+
+def _npy(values: np.ndarray) -> bytes:
+    stream = BytesIO()
+    np.save(stream, values, allow_pickle=False)
+    return stream.getvalue()
