@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from otcore_ae.data import DigitsData, MNISTData
+    from otcore_ae.data import CalorimeterData, DigitsData, MNISTData, SyntheticCalorimeterData
     from otcore_ae.losses import Diversity, LaplacianPyramid, LastLayerL2
     from otcore_ae.metrics import LatentMetrics
     from otcore_ae.models import (
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Bowl": "otcore_ae.priors",
     "CWAE": "otcore_ae.models",
+    "CalorimeterData": "otcore_ae.data",
     "Circle": "otcore_ae.priors",
     "ConditionalDCGAN": "otcore_ae.models",
     "ConditionalE2ESAE": "otcore_ae.models",
@@ -84,6 +85,7 @@ _HOME = {
     "SAE": "otcore_ae.models",
     "SWAE": "otcore_ae.models",
     "Sphere": "otcore_ae.priors",
+    "SyntheticCalorimeterData": "otcore_ae.data",
     "Transport": "otcore_ae.transport",
     "Uniform": "otcore_ae.priors",
     "VAE": "otcore_ae.models",
@@ -104,6 +106,7 @@ __all__ = [
     "VAE",
     "WAEMMD",
     "Bowl",
+    "CalorimeterData",
     "Circle",
     "ConditionalDCGAN",
     "ConditionalE2ESAE",
@@ -129,6 +132,7 @@ __all__ = [
     "Prior",
     "Ring",
     "Sphere",
+    "SyntheticCalorimeterData",
     "Transport",
     "Uniform",
     "conditional_network",

@@ -29,6 +29,15 @@ def test_swae(tmp_path: Path) -> None:
     assert "Epoch 4:" not in again.stderr + again.stdout
 
 
+def test_own_model_is_what_the_readme_shows() -> None:
+    """And it runs, in under 20 lines."""
+    code = (EXAMPLES / "own_model.py").read_text().split("\n\n", 1)[1].strip()
+    assert code in (EXAMPLES.parent / "README.md").read_text()
+    assert len(code.splitlines()) < 20
+    found = run("own_model.py")
+    assert found.returncode == 0, found.stderr
+
+
 def test_swae_says_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     refused = run("swae.py", "--output", str(tmp_path / "file" / "out"))

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from otcore_ae.data.calorimeter import CalorimeterData, SyntheticCalorimeterData
 from otcore_ae.data.digits import DigitsData
 from otcore_ae.data.loader import Batch, ImageSet, InMemoryLoader
 from otcore_ae.data.mnist import MNISTData
 
-__all__ = ["Batch", "DigitsData", "ImageSet", "InMemoryLoader", "MNISTData"]
+__all__ = [
+    "Batch",
+    "CalorimeterData",
+    "DigitsData",
+    "ImageSet",
+    "InMemoryLoader",
+    "MNISTData",
+    "SyntheticCalorimeterData",
+]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class ImageSet(NamedTuple):
-    """Images (n, 1, s, s) in [0, 1], float32, and their labels (n,) int64."""
+    """Images (n, 1, s, s) in [0, 1], float32, and their labels: classes (n,) int64, or attributes (n, q)."""
 
     images: Tensor
     labels: Tensor
@@ -22,6 +22,19 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     rows: Tensor
+
+
+def as_batch(batch: Any) -> Batch:
+    """What any loader serves as a `Batch`: one, (images, labels, ...), (images,), or images alone.
+
+    Labels that are missing are zeros, rows -1: the global models alone need rows, and their own loader.
+    """
+    if isinstance(batch, Batch):
+        return batch
+    parts = [batch] if isinstance(batch, Tensor) else [*batch]
+    images = parts[0]
+    blank = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    return Batch(images, parts[1] if len(parts) > 1 else blank, blank - 1)
 
 
 class InMemoryLoader:

@@ -43,11 +43,14 @@ def latent_metrics(
     prior_draws: int = 1,
     seed: int = EVALUATION_SEED,
 ) -> dict[str, float]:
-    """Every metric that this prior allows, by name; cluster matching and covered area need its `sectors`.
+    """Every metric that this prior and these labels allow, by name.
+
+    Cluster matching and covered area need the prior's `sectors`; the clustering metrics, labels that are
+    classes.
 
     Args:
         latents: (n, d) points.
-        labels: (n,) integers.
+        labels: (n,) integers; real ones, (n, q), are not classes.
         prior: the prior they should follow.
         transport: settings of the global OT (default `Transport()`).
         prior_draws: prior samples that the global OT averages over (default 1).
@@ -55,12 +58,14 @@ def latent_metrics(
     """
     generator = torch.Generator().manual_seed(seed)
     values = {
-        "global_ot": global_ot(latents, prior, transport=transport, draws=prior_draws, generator=generator),
-        "local_clustering": local_clustering(latents, labels),
+        "global_ot": global_ot(latents, prior, transport=transport, draws=prior_draws, generator=generator)
     }
-    sectors = sectors_of(prior)
-    if sectors is not None:
+    sectors, classes = sectors_of(prior), not labels.is_floating_point()
+    if classes:
+        values["local_clustering"] = local_clustering(latents, labels)
+    if classes and sectors is not None:
         values["cluster_matching"] = cluster_matching(latents, labels, sectors)
+    if sectors is not None:
         values["covered_area"] = covered_area(latents, sectors)
     return values
 

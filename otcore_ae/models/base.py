@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torchmetrics import MeanSquaredError
 
-from otcore_ae.data.loader import Batch, ImageSet
+from otcore_ae.data.loader import Batch, ImageSet, as_batch
 from otcore_ae.metrics.collection import LatentMetrics
 from otcore_ae.precision import full_precision
 from otcore_ae.priors import Prior, prior_name
@@ -22,7 +22,7 @@ _RANDOM_STATES, _LOADER = "random_states", "train_loader"
 
 @dataclass(frozen=True)
 class Step:
-    """A training step: images (b, 1, s, s), latents (b, d), reconstructions, labels (b,), rows (b,)."""
+    """A training step: images (b, 1, s, s), latents (b, d), reconstructions, labels (b, ...), rows (b,)."""
 
     images: Tensor
     latents: Tensor
@@ -76,7 +76,7 @@ class GenerativeModel(L.LightningModule):
         Args:
             n: how many.
             generator: CPU generator of what they are drawn with (None: the global one).
-            labels: (n,) conditions of a conditional model; others ignore them.
+            labels: (n,) or (n, q) conditions of a conditional model; others ignore them.
         """
         raise NotImplementedError
 
@@ -259,10 +259,12 @@ class GenerativeAutoencoder(GenerativeModel):
     def term_names(self) -> set[str]:
         return {"reconstruction", *self.extra_terms}
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        batch = as_batch(batch)
         return self.loss_of(self.terms(self.step_of(batch)), batch_idx, len(batch.images))
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        batch = as_batch(batch)
         latents = self.encode(batch.images, batch.labels)
         if self.latent_metrics is not None:
             self.latent_metrics.update(latents, batch.labels)
@@ -271,7 +273,7 @@ class GenerativeAutoencoder(GenerativeModel):
     def on_validation_epoch_end(self) -> None:
         self._log_metrics("val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int) -> None:
         self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:

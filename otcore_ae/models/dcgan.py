@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from otcore_ae.data.loader import Batch, ImageSet
+from otcore_ae.data.loader import ImageSet, as_batch
 from otcore_ae.models.base import GenerativeModel
 from otcore_ae.models.conditions import condition_vectors
 from otcore_ae.precision import full_precision
@@ -58,7 +58,8 @@ class ConditionalDCGAN(GenerativeModel):
             raise ValueError(f"sampling {n} images needs as many labels, got {len(conditions)}")
         return self._made(n, generator, conditions)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        batch = as_batch(batch)
         first, second = self.optimizers()  # type: ignore[attr-defined]
         conditions = condition_vectors(batch.labels, self.classes).to(batch.images)
         made = self._made(len(batch.images), self.prior_generator, conditions)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import scipy.linalg
@@ -13,11 +10,7 @@ import torch
 from otcore_ae.data import MNISTData
 from otcore_ae.metrics.generation import GenerationMetrics, frechet_distance
 from otcore_ae.metrics.lenet import lenet_features, trained_lenet5
-
-MNIST = Path(os.environ.get("OTCORE_DATA") or Path(__file__).parents[4] / "shared" / "data")
-needs_mnist = pytest.mark.skipif(
-    not (MNIST / "mnist").is_dir(), reason=f"needs MNIST in {MNIST}/mnist, or OTCORE_DATA naming its folder"
-)
+from tests.otcore_ae.mnist import MNIST, needs_mnist
 
 
 @pytest.mark.parametrize("d", [1, 2, 20])
