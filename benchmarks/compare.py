@@ -40,6 +40,7 @@ from comparison import (
     peers,
     schedule_rows,
     sliced_rows,
+    step_rows,
     sweep_rows,
 )
 from comparison.line import Line, not_measured, table
@@ -55,6 +56,7 @@ ROWS: dict[str, Lines] = {
     **accuracy_rows.ROWS,
     **kernel_rows.ROWS,
     **sliced_rows.ROWS,
+    **step_rows.ROWS,
     **large_rows.ROWS,
     **adversarial_rows.ROWS,
 }
