@@ -26,7 +26,7 @@ def reproduce(
     different cells.
 
     Args:
-        table: global-sae-1, global-sae-2 or conditional.
+        table: global-sae-1, global-sae-2, conditional or calorimeter (synthetic).
         data: folder with the data (default: the environment variable OTCORE_DATA).
         cells: shell patterns of the cells to run, such as "local-*,full-2000-0".
         results: folder for results, one JSON file a cell, and the report.

@@ -1,4 +1,4 @@
-"""Networks of the conditional end-to-end Sinkhorn autoencoder and its baselines, for 28 x 28 pixels.
+"""Networks of the conditional end-to-end Sinkhorn autoencoder and its baselines.
 
 Images are in [0, 1] outside; inside, as published, in [-1, 1].
 """
@@ -8,9 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-IMAGE_SIZE = 28
 _CHANNELS = 64
-_FEATURES = _CHANNELS * 3 * 3
 _SLOPE = 0.01
 _GENERATOR_SLOPE = 0.2
 
@@ -86,17 +84,19 @@ class ConditionedDecoder(nn.Module):
 
 
 class ConvEncoder(nn.Sequential):
-    """Images (n, channels, 28, 28) to (n, outputs): the published encoder.
+    """Images (n, channels, s, s) to (n, outputs): the published encoder.
 
-    Three 4 x 4 convolutions of stride 2 to 64 channels, each with batch norm and leaky ReLU .01, then 576 to
-    the outputs. Convolutions have no bias and weights N(0, .02), batch norms N(1, .02).
+    Three 4 x 4 convolutions of stride 2 to 64 channels, each with batch norm and leaky ReLU .01, then their
+    features (576 for 28 x 28 pixels) to the outputs. Convolutions have no bias and weights N(0, .02), batch
+    norms N(1, .02).
 
     Args:
         outputs: of the last layer (default 16).
         channels: of the images (default 1).
+        image_size: side s of the images, in pixels, at least 8 (default 28).
     """
 
-    def __init__(self, outputs: int = 16, channels: int = 1) -> None:
+    def __init__(self, outputs: int = 16, channels: int = 1, image_size: int = 28) -> None:
         layers: list[nn.Module] = [Affine(2.0, -1.0)]
         for inputs in (channels, _CHANNELS, _CHANNELS):
             layers += [
@@ -104,22 +104,33 @@ class ConvEncoder(nn.Sequential):
                 nn.BatchNorm2d(_CHANNELS),
                 nn.LeakyReLU(_SLOPE),
             ]
-        super().__init__(*layers, nn.Flatten(), nn.Linear(_FEATURES, outputs))
+        features = _CHANNELS * (image_size // 8) ** 2
+        super().__init__(*layers, nn.Flatten(), nn.Linear(features, outputs))
         self.apply(_initialise)
 
 
 class ConvDecoder(nn.Sequential):
-    """Numbers (n, inputs) to images (n, 1, 28, 28) in [0, 1]: the published decoder.
+    """Numbers (n, inputs) to images (n, 1, s, s) in [0, 1]: the published decoder.
 
     inputs-256, then 4 x 4 transposed convolutions (64, 2, 2)-256-128-64-1, batch norm and leaky ReLU .01
-    after each but the last.
+    after each but the last; other sizes start from more than (2, 2).
 
     Args:
         inputs: of the first layer (default 16).
+        image_size: side s of the images, in pixels: 20, 28 (default), 36, 44, ...
+
+    Raises:
+        ValueError: for another image_size.
     """
 
-    def __init__(self, inputs: int = 16) -> None:
-        layers: list[nn.Module] = [nn.Linear(inputs, 256), nn.LeakyReLU(_SLOPE), nn.Unflatten(1, (64, 2, 2))]
+    def __init__(self, inputs: int = 16, image_size: int = 28) -> None:
+        if image_size < 20 or (image_size - 12) % 8:
+            raise ValueError(f"ConvDecoder makes images of 20, 28, 36, 44, ... pixels, got {image_size}")
+        side = (image_size - 12) // 8
+        layers: list[nn.Module] = [
+            *[nn.Linear(inputs, _CHANNELS * side * side), nn.LeakyReLU(_SLOPE)],
+            nn.Unflatten(1, (_CHANNELS, side, side)),
+        ]
         for before, after, stride, padding in ((64, 256, 2, 0), (256, 128, 2, 1), (128, 64, 1, 1)):
             layers += [
                 nn.ConvTranspose2d(before, after, 4, stride=stride, padding=padding, bias=False),
@@ -131,17 +142,18 @@ class ConvDecoder(nn.Sequential):
         self.apply(_initialise)
 
 
-def e2e_network(latent_dim: int = 16) -> tuple[nn.Module, nn.Module]:
+def e2e_network(latent_dim: int = 16, image_size: int = 28) -> tuple[nn.Module, nn.Module]:
     """Encoder and decoder of the published conditional end-to-end SAE on MNIST (K. Deja et al., their code).
 
     Args:
         latent_dim: of the latent space (default 16).
+        image_size: of the images, in pixels: 20, 28 (default), 36, 44, ...
     """
-    return ConvEncoder(latent_dim), ConvDecoder(latent_dim)
+    return ConvEncoder(latent_dim, image_size=image_size), ConvDecoder(latent_dim, image_size)
 
 
 def conditional_network(
-    latent_dim: int = 16, classes: int = 10, *, moments: bool = False
+    latent_dim: int = 16, classes: int = 10, *, moments: bool = False, image_size: int = 28
 ) -> tuple[nn.Module, nn.Module]:
     """The same networks, reading conditions too: for conditional VAEs (`moments`) and WAEs.
 
@@ -149,24 +161,27 @@ def conditional_network(
         latent_dim: of the latent space (default 16).
         classes: size of the conditions (default 10).
         moments: the encoder gives means and log-variances, 2 latent_dim numbers (default False).
+        image_size: see `e2e_network`.
     """
     outputs = 2 * latent_dim if moments else latent_dim
     return (
-        ConditionedEncoder(ConvEncoder(outputs, 1 + classes)),
-        ConditionedDecoder(ConvDecoder(latent_dim + classes)),
+        ConditionedEncoder(ConvEncoder(outputs, 1 + classes, image_size)),
+        ConditionedDecoder(ConvDecoder(latent_dim + classes, image_size)),
     )
 
 
-def dcgan_network(noise_dim: int = 64, classes: int = 10) -> tuple[nn.Module, nn.Module]:
+def dcgan_network(
+    noise_dim: int = 64, classes: int = 10, image_size: int = 28
+) -> tuple[nn.Module, nn.Module]:
     """A generator and a discriminator of the same shapes as the decoder and the encoder.
 
     Args:
         noise_dim: of the noise (default 64).
         classes: size of the conditions (default 10).
+        image_size: see `e2e_network`.
     """
-    return ConditionedDecoder(ConvDecoder(noise_dim + classes)), ConditionedEncoder(
-        ConvEncoder(1, 1 + classes)
-    )
+    generator = ConditionedDecoder(ConvDecoder(noise_dim + classes, image_size))
+    return generator, ConditionedEncoder(ConvEncoder(1, 1 + classes, image_size))
 
 
 def _initialise(part: nn.Module) -> None:

@@ -63,7 +63,7 @@ def markdown(table: Table, results: Path) -> str:
     blocks = [
         f"# {table.title}",
         f"{table.settings} Ours: mean ± standard deviation over seeds (how many in brackets). "
-        f"{_which_evaluations(table)} Paper: {table.source}.",
+        f"{_which_evaluations(table)}{f' Paper: {table.source}.' if table.source else ''}",
         _figures(table, of, ends),
         "## What it cost",
         _costs(table, of),
@@ -82,13 +82,14 @@ def _which_evaluations(table: Table) -> str:
 
 def _figures(table: Table, of: Mapping[str, list[dict[str, Any]]], ends: Mapping[str, Any]) -> str:
     whole = [system for system in table.systems if system.steps is None]
-    header = ["metric", "better", *(f"{s.title}: {who}" for s in whole for who in ("ours", "paper")), "ends"]
+    who = ("ours", "paper") if any(system.published for system in whole) else ("ours",)
+    header = ["metric", "better", *(f"{s.title}: {whose}" for s in whole for whose in who), "ends"]
     rows = [header, ["---"] * len(header)]
     for name in table.metrics:
         info = table.metrics[name]
         row = [info.title, info.better]
         for system in whole:
-            row += [_ours([figure(r, name, table) for r in of[system.key]]), _paper(system, name)]
+            row += [_ours([figure(r, name, table) for r in of[system.key]]), _paper(system, name)][: len(who)]
         row.append(", ".join(_ENDS[end].format(value) for end, value in ends.get(name, {}).items()))
         rows.append(row)
     return _lines(rows)

@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 
 from otcore_ae.artifacts import prepare_folder
+from otcore_ae.reproduce.calorimeter import TABLE as CALORIMETER
 from otcore_ae.reproduce.cell import result_path, run_cell
 from otcore_ae.reproduce.conditional import TABLE as CONDITIONAL
 from otcore_ae.reproduce.global_sae import TABLE_1, TABLE_2
 from otcore_ae.reproduce.report import keep_references, write_report
 from otcore_ae.reproduce.table import Table
 
-TABLES = {table.name: table for table in (TABLE_1, TABLE_2, CONDITIONAL)}
+TABLES = {table.name: table for table in (TABLE_1, TABLE_2, CONDITIONAL, CALORIMETER)}
 
 
 def find_table(name: str) -> Table:

@@ -191,6 +191,10 @@ def test_published_networks() -> None:
     assert made.shape == (4, 1, 28, 28)
     assert made.min() >= 0
     assert made.max() <= 1
+    larger = e2e_network(image_size=44)
+    assert larger[1](larger[0](torch.rand(4, 1, 44, 44))).shape == (4, 1, 44, 44)
+    with pytest.raises(ValueError, match=r"20, 28, 36, 44, \.\.\. pixels, got 32"):
+        e2e_network(image_size=32)
     encode, decode = conditional_network(moments=True)
     assert encode(images, labels).shape == (4, 32)
     assert decode(torch.randn(4, 16), labels).shape == (4, 1, 28, 28)

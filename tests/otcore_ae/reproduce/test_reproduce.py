@@ -143,7 +143,7 @@ def test_the_published_tables() -> None:
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "global-sae-3"]) == 2
-    assert "there are global-sae-1, global-sae-2, conditional" in capsys.readouterr().err
+    assert "there are global-sae-1, global-sae-2, conditional, calorimeter" in capsys.readouterr().err
     assert main(["reproduce", "global-sae-1", "--cells", "x,local-0"]) == 2
     assert "matches 'x'" in capsys.readouterr().err
     folders = ["--results", str(tmp_path / "r"), "--work", str(tmp_path / "w")]
