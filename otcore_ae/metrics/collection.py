@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from otcore_ae.priors import Prior, sectors_of
 from otcore_ae.transport import Transport
 
 EVALUATION_SEED = 7
+Evaluation = Transport | Mapping[str, Transport]
 
 
 class MetricInfo(NamedTuple):
@@ -39,7 +41,7 @@ def latent_metrics(
     labels: Tensor,
     prior: Prior,
     *,
-    transport: Transport | None = None,
+    transport: Evaluation | None = None,
     prior_draws: int = 1,
     seed: int = EVALUATION_SEED,
 ) -> dict[str, float]:
@@ -52,13 +54,20 @@ def latent_metrics(
         latents: (n, d) points.
         labels: (n,) integers; real ones, (n, q), are not classes.
         prior: the prior they should follow.
-        transport: settings of the global OT (default `Transport()`).
+        transport: settings of the global OT (default `Transport()`), or several by the metrics' names.
         prior_draws: prior samples that the global OT averages over (default 1).
         seed: seed of those samples (default 7), so that evaluations compare with the same ones.
     """
-    generator = torch.Generator().manual_seed(seed)
+    several = transport if isinstance(transport, Mapping) else {"global_ot": transport}
     values = {
-        "global_ot": global_ot(latents, prior, transport=transport, draws=prior_draws, generator=generator)
+        name: global_ot(
+            latents,
+            prior,
+            transport=one,
+            draws=prior_draws,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for name, one in several.items()
     }
     sectors, classes = sectors_of(prior), not labels.is_floating_point()
     if classes:
@@ -81,7 +90,7 @@ class LatentMetrics(Metric):
         self,
         prior: Prior,
         *,
-        transport: Transport | None = None,
+        transport: Evaluation | None = None,
         prior_draws: int = 1,
         seed: int = EVALUATION_SEED,
     ) -> None:

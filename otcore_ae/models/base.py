@@ -170,7 +170,7 @@ class GenerativeAutoencoder(GenerativeModel):
         decoder: maps (b, d) latents to images.
         prior: callable (n, generator) -> (n, d); None for models that learn what to sample from.
         extra_terms: further terms by name, each a callable `Step` -> scalar.
-        evaluation: settings of the transport in the metrics (default `Transport()`).
+        evaluation: settings of the global OT in the metrics (default `Transport()`), or several by name.
         prior_draws: prior samples that the global OT metric averages over (default 1).
         options: the arguments of `GenerativeModel`.
     """
@@ -182,7 +182,7 @@ class GenerativeAutoencoder(GenerativeModel):
         prior: Prior | None,
         *,
         extra_terms: Mapping[str, Term] | None = None,
-        evaluation: Transport | None = None,
+        evaluation: Transport | dict[str, Transport] | None = None,
         prior_draws: int = 1,
         **options: Any,
     ) -> None:

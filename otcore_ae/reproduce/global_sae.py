@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from otcore_ae.data.mnist import MNISTData
 from otcore_ae.data.module import ImageData
-from otcore_ae.metrics.collection import METRICS
-from otcore_ae.metrics.references import references
+from otcore_ae.metrics.collection import METRICS, MetricInfo
+from otcore_ae.metrics.references import ot_floor, references
 from otcore_ae.models.base import GenerativeAutoencoder, GenerativeModel
 from otcore_ae.models.cache import encode_all
 from otcore_ae.models.global_sae import GlobalSAE, MinibatchGlobalSAE
@@ -29,6 +29,9 @@ TRAINING_ROWS, BATCH = 60_000, 100
 EXCERPT = 120  # steps of the runs on the whole training set
 
 METRIC_NAMES = {f"val/{name}": info for name, info in METRICS.items()}
+CONVERGED = "global_ot_converged"
+# Published figures are those of GeomLoss's schedule at scaling .7, which stops at about half the divergence.
+EVALUATION = {"global_ot": Transport(schedule="geomloss"), CONVERGED: Transport()}
 
 Network = Callable[[int], tuple[nn.Module, nn.Module]]
 
@@ -40,7 +43,7 @@ def _mnist(folder: Path | None, seed: int) -> ImageData:
 def _model(
     kind: type[GenerativeAutoencoder], network: Network, options: dict[str, Any], data: ImageData, seed: int
 ) -> GenerativeAutoencoder:
-    return kind(*network(data.image_size), Flower(), seed=seed, **options)
+    return kind(*network(data.image_size), Flower(), seed=seed, evaluation=EVALUATION, **options)
 
 
 def first_gradient_error(model: GenerativeModel, data: ImageData) -> dict[str, float]:
@@ -66,7 +69,8 @@ def _published(*figures: tuple[float, float]) -> dict[str, Published]:
 
 
 def _references(data: ImageData) -> dict[str, dict[str, float]]:
-    ends = references(data.test_set.labels, Flower())
+    ends = references(data.test_set.labels, Flower(), transport=EVALUATION["global_ot"])
+    ends[CONVERGED] = {"floor": ot_floor(len(data.test_set.labels), Flower())}
     return {f"val/{name}": end for name, end in ends.items()}
 
 
@@ -123,14 +127,15 @@ def _table(number: int, title: str, network: Network, epochs: int, figures: dict
         load=_mnist,
         epochs=epochs,
         steps_per_epoch=TRAINING_ROWS // BATCH,
-        metrics=METRIC_NAMES,
-        averaged={"val/global_ot": 5},
+        metrics=METRIC_NAMES | {f"val/{CONVERGED}": MetricInfo("global OT, converged", "lower")},
+        averaged={"val/global_ot": 5, f"val/{CONVERGED}": 5},
         systems=systems,
         references=_references,
         settings="MNIST, flower prior (stratified), batches of 100, Adam 1e-3 with betas (.5, .999), blur "
         ".05, recalculate_every 1; weights .1 (local, full) and m / 600 (minibatch global, cloud of m "
         "points). Local solves follow GeomLoss's schedule at scaling .7, as the published ones did, unless "
-        "said; global ones converge to a marginal error of 1e-2.",
+        "said; global ones converge to a marginal error of 1e-2. The evaluated global OT is that of the same "
+        "schedule, as published; it stops at about half of the converged divergence, in the last row.",
     )
 
 
