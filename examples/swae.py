@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import lightning as L
@@ -46,6 +47,7 @@ PRIORS: dict[str, Prior] = {
 }
 PUBLISHED_BATCH = 500
 DIRECTIONS = 1000  # of the measured distances
+PAIRS = 10  # of samples, whose distances make the floor
 
 
 def parse() -> argparse.Namespace:
@@ -76,8 +78,8 @@ def measure(model: SWAE, images: Tensor) -> tuple[Tensor, dict[str, float]]:
     """Latents of the images, and how far they are from the prior, beside two samples of it."""
     latents = torch.cat([model.encode(part) for part in images.split(1000)])
     draw = torch.Generator().manual_seed(1)
-    samples = [model.prior(len(latents), draw) for _ in range(3)]
-    floor = distance(samples[1], samples[2])
+    samples = [model.prior(len(latents), draw) for _ in range(1 + PAIRS)]
+    floor = sum(distance(*pair) for pair in pairwise(samples)) / PAIRS
     found = {"sliced_w2_squared": distance(latents, samples[0]), "floor": floor}
     radius = latents.norm(dim=1)
     return latents, found | {"radius_mean": radius.mean().item(), "radius_std": radius.std().item()}

@@ -114,7 +114,7 @@ def _models() -> tuple[Case, ...]:
 
     whole = functools.partial(_flower_loss, weight=CLOUD / 600, through="rows")
     return (
-        Case("SAE, MLP", 100, GEOMLOSS, FASTER, lambda: SAE(*mlp(), Flower()), _flower_loss),
+        Case("SAE, MLP", 100, GEOMLOSS, NEVER_SLOWER, lambda: SAE(*mlp(), Flower()), _flower_loss),
         Case("SAE, LeNet", 100, GEOMLOSS, NEVER_SLOWER, lambda: SAE(*lenet(), Flower()), _flower_loss),
         Case(
             f"Minibatch-Global-SAE, MLP, {CLOUD}",

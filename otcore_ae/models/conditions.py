@@ -1,9 +1,13 @@
-"""Labels as the vectors that conditional models read."""
+"""Labels as the vectors that conditional models read, and models whose networks read them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from otcore_ae.data.loader import ImageSet
+from otcore_ae.models.base import GenerativeAutoencoder
+from otcore_ae.precision import full_precision
 
 
 def condition_vectors(labels: Tensor | None, size: int) -> Tensor:
@@ -28,3 +32,23 @@ def condition_vectors(labels: Tensor | None, size: int) -> Tensor:
             f"{int(labels.max())}; give classes={int(labels.max()) + 1}"
         )
     return nn.functional.one_hot(labels, size).to(torch.float32)
+
+
+class ReadsConditions(GenerativeAutoencoder):
+    """Makes an autoencoder's networks read conditions (b, classes) as their second argument."""
+
+    classes: int
+
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        return full_precision(self.encoder(images, self.conditions(labels, images)))
+
+    def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        return full_precision(self.decoder(latents, self.conditions(labels, latents)))
+
+    def conditions(self, labels: Tensor | None, like: Tensor) -> Tensor:
+        """The labels' vectors, with the type and on the device of another tensor."""
+        return condition_vectors(labels, self.classes).to(like)
+
+    def check(self, data: ImageSet) -> None:
+        condition_vectors(data.labels, self.classes)
+        super().check(data)

@@ -20,7 +20,7 @@ FULL_LATENT_WEIGHT = 0.1
 class _CloudSAE(GenerativeAutoencoder):
     """Reconstruction of a batch + weight * S(latents of the training set, as many prior samples)."""
 
-    _through_all: bool
+    through_all: bool  # whether gradients reach every point of the cloud
 
     def __init__(
         self,
@@ -28,16 +28,23 @@ class _CloudSAE(GenerativeAutoencoder):
         decoder: nn.Module,
         prior: Prior,
         *,
-        cache: LatentCache,
-        latent_weight: float | None,
-        warm_start: bool,
-        transport: Transport | None,
-        weights: Mapping[str, float] | None,
+        latent_weight: float | None = None,
+        cloud_size: int | None = None,
+        recalculate_every: int = 1,
+        resample_every: int = 1,
+        warm_start: bool = False,
+        transport: Transport | None = None,
+        weights: Mapping[str, float] | None = None,
         **options: Any,
     ) -> None:
         given = {} if latent_weight is None else {"latent": latent_weight}
         super().__init__(encoder, decoder, prior, weights={**given, **(weights or {})}, **options)
-        self.cache = cache
+        self.cache = LatentCache(
+            cloud_size,
+            recalculate_every=recalculate_every,
+            resample_every=resample_every,
+            seed=options.get("seed", 0) + 1,
+        )
         self.warm_start = warm_start
         self.transport = transport or Transport()
         self._train_images: Tensor | None = None
@@ -62,7 +69,7 @@ class _CloudSAE(GenerativeAutoencoder):
 
     def terms(self, step: Step) -> dict[str, Tensor]:
         cloud = self.cache.cloud_with(
-            self._images(), self._encode_quietly, step.rows, step.latents, through_all=self._through_all
+            self._images(), self._encode_quietly, step.rows, step.latents, through_all=self.through_all
         )
         sample, fresh = self.cache.prior_with(len(cloud), self.draw_prior)
         divergence = self._divergence(cloud, sample, fresh)
@@ -127,40 +134,7 @@ class MinibatchGlobalSAE(_CloudSAE):
         options: the further arguments of `GenerativeAutoencoder`.
     """
 
-    _through_all = False
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        prior: Prior,
-        *,
-        latent_weight: float | None = None,
-        cloud_size: int | None = None,
-        recalculate_every: int = 1,
-        resample_every: int = 1,
-        warm_start: bool = False,
-        transport: Transport | None = None,
-        weights: Mapping[str, float] | None = None,
-        **options: Any,
-    ) -> None:
-        cache = LatentCache(
-            cloud_size,
-            recalculate_every=recalculate_every,
-            resample_every=resample_every,
-            seed=options.get("seed", 0) + 1,
-        )
-        super().__init__(
-            encoder,
-            decoder,
-            prior,
-            cache=cache,
-            latent_weight=latent_weight,
-            warm_start=warm_start,
-            transport=transport,
-            weights=weights,
-            **options,
-        )
+    through_all = False
 
     def default_weight(self, points: int) -> float:
         return points / _PUBLISHED_ROWS_PER_WEIGHT
@@ -179,34 +153,12 @@ class GlobalSAE(_CloudSAE):
             `MinibatchGlobalSAE`.
     """
 
-    _through_all = True
+    through_all = True
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        prior: Prior,
-        *,
-        latent_weight: float | None = None,
-        cloud_size: int | None = None,
-        resample_every: int = 1,
-        warm_start: bool = False,
-        transport: Transport | None = None,
-        weights: Mapping[str, float] | None = None,
-        **options: Any,
-    ) -> None:
-        cache = LatentCache(cloud_size, resample_every=resample_every, seed=options.get("seed", 0) + 1)
-        super().__init__(
-            encoder,
-            decoder,
-            prior,
-            cache=cache,
-            latent_weight=latent_weight,
-            warm_start=warm_start,
-            transport=transport,
-            weights=weights,
-            **options,
-        )
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, prior: Prior, **options: Any) -> None:
+        if options.get("recalculate_every", 1) != 1:
+            raise ValueError("GlobalSAE encodes every point in each step: recalculate_every can only be 1")
+        super().__init__(encoder, decoder, prior, **options)
 
     def default_weight(self, points: int) -> float:
         return FULL_LATENT_WEIGHT

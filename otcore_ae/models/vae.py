@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from otcore_ae.data.loader import Batch, ImageSet
+from otcore_ae.data.loader import Batch
 from otcore_ae.models.base import GenerativeAutoencoder, Step
-from otcore_ae.models.conditions import condition_vectors
+from otcore_ae.models.conditions import ReadsConditions
 from otcore_ae.precision import full_precision
 from otcore_ae.priors import Normal
 
@@ -60,7 +60,7 @@ class VAE(GenerativeAutoencoder):
         Raises:
             ValueError: if the encoder does not give 2 d numbers an image.
         """
-        both = full_precision(self._encoded(images, labels))
+        both = self.encoded(images, labels)
         if both.shape[1] != 2 * self.latent_dim:
             raise ValueError(
                 f"the encoder of a VAE with latent_dim={self.latent_dim} must give 2 x {self.latent_dim} "
@@ -89,12 +89,12 @@ class VAE(GenerativeAutoencoder):
         parts = step.mean.square() + step.log_variance.exp() - 1 - step.log_variance
         return super().terms(step) | {"kl": 0.5 * parts.sum(1).mean()}
 
-    def _encoded(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        out: Tensor = self.encoder(images)
-        return out
+    def encoded(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """What the encoder gives, (b, 2 d)."""
+        return full_precision(self.encoder(images))
 
 
-class ConditionalVAE(VAE):
+class ConditionalVAE(ReadsConditions, VAE):
     """A VAE whose encoder and decoder also read the conditions (Sohn et al., 2015).
 
     Args:
@@ -110,14 +110,8 @@ class ConditionalVAE(VAE):
         super().__init__(encoder, decoder, latent_dim, **options)
         self.classes = classes
 
-    def check(self, data: ImageSet) -> None:
-        condition_vectors(data.labels, self.classes)
-        super().check(data)
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.moments(images, labels)[0]
 
-    def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        conditions = condition_vectors(labels, self.classes).to(latents)
-        return full_precision(self.decoder(latents, conditions))
-
-    def _encoded(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        out: Tensor = self.encoder(images, condition_vectors(labels, self.classes).to(images))
-        return out
+    def encoded(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        return ReadsConditions.encode(self, images, labels)

@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from otcore_ae.data.loader import ImageSet
 from otcore_ae.models.base import GenerativeAutoencoder, Step
-from otcore_ae.models.conditions import condition_vectors
-from otcore_ae.precision import full_precision
+from otcore_ae.models.conditions import ReadsConditions
 from otcore_ae.priors import Normal, Prior
 
 _SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -100,7 +98,7 @@ class WAEMMD(GenerativeAutoencoder):
         return super().terms(step) | {"latent": imq_mmd(step.latents, self.draw_prior(len(step.latents)))}
 
 
-class ConditionalWAEMMD(WAEMMD):
+class ConditionalWAEMMD(ReadsConditions, WAEMMD):
     """A WAE-MMD whose encoder and decoder also read the conditions.
 
     Args:
@@ -121,16 +119,6 @@ class ConditionalWAEMMD(WAEMMD):
     ) -> None:
         super().__init__(encoder, decoder, prior, **options)
         self.classes = classes
-
-    def check(self, data: ImageSet) -> None:
-        condition_vectors(data.labels, self.classes)
-        super().check(data)
-
-    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        return full_precision(self.encoder(images, condition_vectors(labels, self.classes).to(images)))
-
-    def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        return full_precision(self.decoder(latents, condition_vectors(labels, self.classes).to(latents)))
 
 
 class CWAE(GenerativeAutoencoder):
