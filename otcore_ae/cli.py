@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-EXIT_MISSING, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def reproduce(
@@ -141,7 +141,8 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command: 0, 1 where a package is missing, 2 for wrong input, 130 after Ctrl-C."""
+    """Run a command: 0, 1 where a package is missing or a loss is not finite, 2 for wrong input, 130 after
+    Ctrl-C."""
     arguments = sys.argv[1:] if argv is None else [*argv]
     try:
         if arguments[:1] == ["fit"]:
@@ -154,10 +155,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             auto_cli(COMMANDS, args=arguments, prog="otcore-ae")
     except ModuleNotFoundError as error:
         print(f"otcore-ae: {error.name} is not installed; pip install 'otcore[ae]'", file=sys.stderr)
-        return EXIT_MISSING
+        return EXIT_FAILED
     except (OSError, ValueError) as error:
         print(f"otcore-ae: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except RuntimeError as error:
+        if type(error).__name__ != "NonFiniteLossError":
+            raise
+        print(f"otcore-ae: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print("\notcore-ae: interrupted; the same command goes on", file=sys.stderr)
         return EXIT_INTERRUPTED

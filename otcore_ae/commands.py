@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from torch import Tensor
 
 from otcore_ae import plots
 from otcore_ae.artifacts import prepare_folder, write_files
+from otcore_ae.data.calorimeter import CalorimeterData, SyntheticCalorimeterData
 from otcore_ae.data.loader import ImageSet
 from otcore_ae.data.module import ImageData
+from otcore_ae.metrics.calorimeter import CalorimeterMetrics
 from otcore_ae.metrics.generation import GenerationMetrics
 from otcore_ae.metrics.lenet import IMAGE_SIZE
-from otcore_ae.metrics.references import references
+from otcore_ae.metrics.references import ot_floor, references
 from otcore_ae.models.base import GenerativeAutoencoder, GenerativeModel
 from otcore_ae.runs import RunError, load_data, load_run
 from otcore_ae.training import quiet_lightning
@@ -51,35 +54,46 @@ def evaluate(run: Path, data: Path | None = None, *, seed: int = 0) -> dict[str,
                 accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False
             )
             (values,) = trainer.test(model, images, verbose=False)
-        ends = {} if model.prior is None else references(images.test_set.labels, model.prior)
+        ends = _ends(model, images)
         for name, value in values.items():
             metric = name.removeprefix("test/")
             found[metric] = {"value": value, **ends.get(metric, {})}
     if images.image_size == IMAGE_SIZE:
         for name, value in _generation(model.eval(), images, seed).items():
             found[name] = value
+    if isinstance(images, CalorimeterData | SyntheticCalorimeterData):
+        found.update(_channels(model.eval(), images, seed))
     write_files(run, {"evaluation.json": (json.dumps(found, indent=2) + "\n").encode()})
     return found
 
 
-def sample(run: Path, n: int = 100, *, labels: list[int] | None = None, seed: int = 0) -> Path:
+def sample(
+    run: Path, n: int = 100, *, labels: list[int] | None = None, data: Path | None = None, seed: int = 0
+) -> Path:
     """Make images; writes samples.npy (n, s, s), in [0, 1], and samples.png into the run's folder.
 
     Args:
         run: the run folder.
         n: how many (default 100).
-        labels: of a conditional model, repeated up to n (default 0, 1, ..., one for each class).
+        labels: of a conditional model, repeated up to n (default 0, 1, ..., one for each class; where the
+            data's labels are attributes, those of the first n test images).
+        data: another folder for the data.
         seed: of the draw (default 0).
 
     Returns:
         The picture's path.
     """
-    model = load_run(run).model
+    loaded = load_run(run)
+    model = loaded.model
     classes = getattr(model, "classes", None)
     conditions = None
     if classes is not None:
-        conditions = torch.tensor(labels or list(range(classes)))
-        conditions = conditions.repeat(-(-n // len(conditions)))[:n]
+        own = None if loaded.data is None else load_data(loaded, data).test_set.labels
+        attributes = own is not None and own.is_floating_point()
+        if attributes and labels is not None:
+            raise RunError("the run's labels are attributes, not classes: it cannot be told classes to make")
+        conditions = own if attributes and own is not None else torch.tensor(labels or list(range(classes)))
+        conditions = conditions.repeat(-(-n // len(conditions)), *[1] * (conditions.ndim - 1))[:n]
     elif labels is not None:
         raise RunError(f"{type(model).__name__} is not conditional: it cannot be told which labels to make")
     images = model.sample(n, torch.Generator().manual_seed(seed), labels=conditions)
@@ -99,6 +113,7 @@ def embed(run: Path, data: Path | None = None, *, seed: int = 0) -> Path:
     model, images = _autoencoder(run, data, "embed")
     latents = _encoded(model, images.test_set)
     labels = images.test_set.labels
+    classes = torch.zeros(len(labels), dtype=torch.int64) if labels.is_floating_point() else labels
     if latents.shape[1] == 1:
         raise RunError("latents of one dimension have no picture")
     shown = slice(0, len(latents) if latents.shape[1] == 2 else _TSNE_POINTS)
@@ -112,7 +127,7 @@ def embed(run: Path, data: Path | None = None, *, seed: int = 0) -> Path:
         flat = torch.from_numpy(TSNE(random_state=seed, init="pca").fit_transform(both))
         points, drawn = flat[: len(latents[shown])], flat[len(latents[shown]) :]
         title = f"{title}: t-SNE of {latents.shape[1]} dimensions"
-    figure = plots.latent_points({type(model).__name__: (points, labels[shown])}, drawn, title=title)
+    figure = plots.latent_points({type(model).__name__: (points, classes[shown])}, drawn, title=title)
     write_files(run, {"labels.npy": _npy(labels.numpy())})
     return _written(run, "latents", latents.numpy(), figure)
 
@@ -150,7 +165,7 @@ def interpolate(run: Path, data: Path | None = None, *, pairs: int = 8, steps: i
     latents = _encoded(model, ends)
     share = torch.linspace(0, 1, steps)[None, :, None]
     lines = torch.lerp(latents[::2, None], latents[1::2, None], share)
-    labels = ends.labels[::2, None].expand(-1, steps).reshape(-1)
+    labels = ends.labels[::2].repeat_interleave(steps, 0)
     with torch.no_grad():
         decoded = model.decode(lines.reshape(-1, latents.shape[1]), labels)
     figure = plots.samples(
@@ -170,6 +185,33 @@ def _autoencoder(run: Path, data: Path | None, verb: str) -> tuple[GenerativeAut
 def _encoded(model: GenerativeAutoencoder, images: ImageSet) -> Tensor:
     parts = zip(images.images.split(CHUNK), images.labels.split(CHUNK), strict=True)
     return torch.cat([model.encode(pictures, labels) for pictures, labels in parts])
+
+
+def _ends(model: GenerativeAutoencoder, images: ImageData) -> dict[str, dict[str, float]]:
+    """The metrics' ends, under the model's own settings of the transport."""
+    if model.prior is None or model.latent_metrics is None:
+        return {}
+    labels, asked = images.test_set.labels, model.latent_metrics.transport
+    several = asked if isinstance(asked, Mapping) else {"global_ot": asked}
+    ends = references(labels, model.prior, transport=several.get("global_ot"))
+    floors = {
+        name: {"floor": ot_floor(len(labels), model.prior, transport=one)} for name, one in several.items()
+    }
+    return ends | floors
+
+
+def _channels(
+    model: GenerativeModel, data: CalorimeterData | SyntheticCalorimeterData, seed: int
+) -> dict[str, dict[str, float]]:
+    metric, draw, test = (
+        CalorimeterMetrics(data.scaling.to_counts),
+        torch.Generator().manual_seed(seed),
+        data.test_set,
+    )
+    for labels in test.labels.split(CHUNK):
+        metric.update(model.sample(len(labels), draw, labels=labels), real=False)
+    metric.update(test.images, real=True)
+    return {name: {"value": value.item()} for name, value in metric.compute().items()}
 
 
 def _generation(model: GenerativeModel, data: ImageData, seed: int) -> dict[str, dict[str, float]]:

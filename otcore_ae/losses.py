@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from otcore_ae.models.base import Step
+from otcore_ae.models.base import Step, Term
 
 _KERNEL = (1.0, 4.0, 6.0, 4.0, 1.0)
 
 
 @dataclass(frozen=True)
-class LaplacianPyramid:
+class LaplacianPyramid(Term):
     """Lap_1: sum over levels j of 2^(2j) |L_j(x) - L_j(x')|_1, as a mean over images.
 
     L_j are the levels of the Laplacian pyramid: an image less its blurred and halved copy brought back to
@@ -41,10 +41,10 @@ class LaplacianPyramid:
         return total
 
 
-def _blur(images: Tensor, gain: float = 1.0) -> Tensor:
+def _blur(images: Tensor) -> Tensor:
     line = torch.tensor(_KERNEL, dtype=images.dtype, device=images.device) / sum(_KERNEL)
     channels = images.shape[1]
-    kernel = (gain * line[:, None] * line[None, :]).expand(channels, 1, 5, 5)
+    kernel = (line[:, None] * line[None, :]).expand(channels, 1, 5, 5)
     padded = nn.functional.pad(images, (2, 2, 2, 2), mode="replicate")
     return nn.functional.conv2d(padded, kernel, groups=channels)
 
@@ -58,7 +58,7 @@ def _enlarged(images: Tensor, size: torch.Size) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Diversity:
+class Diversity(Term):
     """R_s = sum over pairs i != j of m_ij cos(y_i, y_j)^2 of the batch's latents, m = 1 where |cos| >= tau.
 
     The end-to-end Sinkhorn Autoencoder's regularisation (Deja et al., equation 5); its scale p is the term's
@@ -78,7 +78,7 @@ class Diversity:
         return torch.where(alike, squares, 0.0).sum()
 
 
-class LastLayerL2:
+class LastLayerL2(Term):
     """Half the squared norm of the weights of a network's last linear or convolutional layer.
 
     Args:

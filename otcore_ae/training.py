@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 import resource
 import sys
@@ -26,9 +28,13 @@ class Cost(L.Callback):
             evaluations and loading are not counted.
         peak_mb: the largest resident set of a process of this run, in MB (1e6 bytes).
         resumed: how many times training was taken up from a checkpoint.
+        caught: warnings of this process to count, such as those of solves that did not converge.
+        unconverged: how many there were in all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, caught: list[Any] | None = None) -> None:
+        self.caught = [] if caught is None else caught
+        self._caught_before = 0
         self.steps = 0
         self.seconds = 0.0
         self.peak_mb = 0.0
@@ -49,11 +55,17 @@ class Cost(L.Callback):
             "seconds": self.seconds,
             "peak_mb": self.peak_mb,
             "resumed": self.resumed,
+            "unconverged": self.unconverged,
         }
+
+    @property
+    def unconverged(self) -> int:
+        return self._caught_before + len(self.caught)
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         self.steps, self.resumed = int(state_dict["steps"]), int(state_dict["resumed"]) + 1
         self.seconds, self.peak_mb = state_dict["seconds"], state_dict["peak_mb"]
+        self._caught_before = int(state_dict.get("unconverged", 0))
 
 
 LAST = "last.ckpt"
@@ -77,9 +89,19 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def peak_memory_mb() -> float:
-    """The largest resident set of this process so far, in MB (1e6 bytes)."""
+    """The largest resident set of this process so far, in MB (1e6 bytes), since `forget_peak_memory`."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def forget_peak_memory() -> None:
+    """Let `peak_memory_mb` begin anew, where the system can (Linux)."""
+    gc.collect()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 @contextmanager

@@ -20,21 +20,21 @@ class Batch(NamedTuple):
     """Some rows of an `ImageSet`, and `rows` (b,) int64: where in the set they stand."""
 
     images: Tensor
-    labels: Tensor
+    labels: Tensor | None
     rows: Tensor
 
 
 def as_batch(batch: Any) -> Batch:
     """What any loader serves as a `Batch`: one, (images, labels, ...), (images,), or images alone.
 
-    Labels that are missing are zeros, rows -1: the global models alone need rows, and their own loader.
+    Labels that are missing are None, rows -1: the global models alone need rows, and their own loader.
     """
     if isinstance(batch, Batch):
         return batch
     parts = [batch] if isinstance(batch, Tensor) else [*batch]
     images = parts[0]
-    blank = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-    return Batch(images, parts[1] if len(parts) > 1 else blank, blank - 1)
+    rows = torch.full((len(images),), -1, device=images.device)
+    return Batch(images, parts[1] if len(parts) > 1 else None, rows)
 
 
 class InMemoryLoader:

@@ -25,7 +25,8 @@ def references(
     (a stratified prior only). Means over `draws` samples.
 
     Args:
-        labels: (n,) labels of the evaluation set: their number and their frequencies matter.
+        labels: (n,) labels of the evaluation set: their number and their frequencies matter; real ones,
+            (n, q), have no clustering metrics.
         prior: the prior.
         transport: settings of the global OT (default `Transport()`).
         draws: samples to average over (default 10).
@@ -43,13 +44,14 @@ def references(
     def mean(value: Callable[[int], float]) -> float:
         return statistics.fmean(value(k) for k in range(draws))
 
-    found = {
-        "global_ot": {"floor": ot_floor(n, prior, transport=transport, draws=draws, seed=seed)},
-        "local_clustering": {"random": mean(lambda k: local_clustering(samples[k], shuffled[k]))},
-    }
+    found = {"global_ot": {"floor": ot_floor(n, prior, transport=transport, draws=draws, seed=seed)}}
     sectors = sectors_of(prior)
     if sectors is not None:
         found["covered_area"] = {"ceiling": mean(lambda k: covered_area(samples[k], sectors))}
+    if labels.is_floating_point():
+        return found
+    found["local_clustering"] = {"random": mean(lambda k: local_clustering(samples[k], shuffled[k]))}
+    if sectors is not None:
         found["cluster_matching"] = {
             "random": mean(lambda k: cluster_matching(samples[k], shuffled[k], sectors))
         }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +28,15 @@ class Step:
     images: Tensor
     latents: Tensor
     reconstructions: Tensor
-    labels: Tensor
+    labels: Tensor | None
     rows: Tensor
 
 
-Term = Callable[[Step], Tensor]
+class Term(ABC):
+    """A loss term: called with a `Step`, it returns an unweighted scalar. In Python any callable will do."""
+
+    @abstractmethod
+    def __call__(self, step: Step) -> Tensor: ...
 
 
 class NonFiniteLossError(RuntimeError):
@@ -43,7 +48,7 @@ class GenerativeModel(L.LightningModule):
 
     Every term is logged as "train/<name>", unweighted, and their weighted sum as "train/loss". Checkpoints
     hold the states of the random generators and of a loader that has one, so that a resumed run continues
-    bit for bit.
+    bit for bit (with an `InMemoryLoader`; torch's own shuffles anew).
 
     Args:
         weights: weight of each term by name (1 where none is given).
@@ -94,7 +99,7 @@ class GenerativeModel(L.LightningModule):
         Raises:
             NonFiniteLossError: where a term is not finite.
         """
-        self._check_finite(terms, batch_idx)
+        self.check_finite(terms, batch_idx)
         loss = torch.stack([self.weight_of(name) * value for name, value in terms.items()]).sum()
         logged = {f"train/{name}": value.detach() for name, value in terms.items()}
         self.log_dict(
@@ -110,10 +115,13 @@ class GenerativeModel(L.LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        adam = torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=self.betas)
-        if self.learning_rate_decay == 1:
-            return adam
-        return [adam], [torch.optim.lr_scheduler.ExponentialLR(adam, self.learning_rate_decay)]
+        optimisers = self.optimisers()
+        decay = self.learning_rate_decay
+        return optimisers, [torch.optim.lr_scheduler.ExponentialLR(each, decay) for each in optimisers]
+
+    def optimisers(self) -> list[torch.optim.Optimizer]:
+        """The optimisers; their learning rates are decayed after each epoch."""
+        return [torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=self.betas)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[_RANDOM_STATES] = {
@@ -135,27 +143,36 @@ class GenerativeModel(L.LightningModule):
             torch.set_rng_state(self._global_random_state)
             self._global_random_state = None
         # Lightning does so itself, but not where the checkpoint is from an epoch's end.
-        if self._loader_state is not None:
-            self.trainer.train_dataloader.load_state_dict(self._loader_state)  # type: ignore[union-attr]
-            self._loader_state = None
+        loader = self.trainer.train_dataloader
+        if self._loader_state is not None and hasattr(loader, "load_state_dict"):
+            loader.load_state_dict(self._loader_state)
+        self._loader_state = None
         data = getattr(self.trainer.train_dataloader, "data", None)
         if isinstance(data, ImageSet):
             was_training = self.training
             self.eval()
-            with torch.no_grad():
-                self.check(data)
+            try:
+                with torch.no_grad():
+                    self.check(data)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"{type(self).__name__} cannot take images of shape {tuple(data.images.shape[1:])}: "
+                    f"{str(error).splitlines()[0]}; build its networks for "
+                    f"image_size={data.images.shape[-1]}"
+                ) from error
             self.train(was_training)
 
     def check(self, data: ImageSet) -> None:
         """Raise a ValueError where the networks, the prior and the training set do not fit each other."""
 
-    def _check_finite(self, terms: Mapping[str, Tensor], batch_idx: int) -> None:
-        values = torch.stack([value.detach() for value in terms.values()])
-        if not torch.isfinite(values).all():
-            listed = ", ".join(f"{name} = {value.item():.4g}" for name, value in terms.items())
+    def check_finite(self, values: Mapping[str, Tensor], batch_idx: int) -> None:
+        """Raise a NonFiniteLossError with their sums where the values are not all finite."""
+        sums = {name: value.detach().sum() for name, value in values.items()}
+        if not torch.isfinite(torch.stack([*sums.values()])).all():
+            listed = ", ".join(f"{name} = {value.item():.4g}" for name, value in sums.items())
             raise NonFiniteLossError(
-                f"a loss term is not finite in epoch {self.current_epoch}, step {self.global_step}, batch "
-                f"{batch_idx}: {listed}; lower its weight or the learning rate"
+                f"not finite in epoch {self.current_epoch}, step {self.global_step}, batch {batch_idx}: "
+                f"{listed}; lower the term's weight or the learning rate"
             )
 
 
@@ -261,13 +278,18 @@ class GenerativeAutoencoder(GenerativeModel):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         batch = as_batch(batch)
-        return self.loss_of(self.terms(self.step_of(batch)), batch_idx, len(batch.images))
+        step = self.step_of(batch)
+        self.check_finite({"latents": step.latents, "reconstructions": step.reconstructions}, batch_idx)
+        with torch.autocast(self.device.type, enabled=False):  # half precision is for networks
+            terms = self.terms(step)
+        return self.loss_of(terms, batch_idx, len(batch.images))
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         batch = as_batch(batch)
         latents = self.encode(batch.images, batch.labels)
         if self.latent_metrics is not None:
-            self.latent_metrics.update(latents, batch.labels)
+            unlabelled = latents.new_zeros(len(latents), 0)
+            self.latent_metrics.update(latents, unlabelled if batch.labels is None else batch.labels)
         self.reconstruction_metric.update(self.decode(latents, batch.labels).contiguous(), batch.images)
 
     def on_validation_epoch_end(self) -> None:

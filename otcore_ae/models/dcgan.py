@@ -49,6 +49,14 @@ class ConditionalDCGAN(GenerativeModel):
         return {"discriminator", "generator"}
 
     def check(self, data: ImageSet) -> None:
+        conditions = condition_vectors(data.labels[:2], self.classes).to(self.device)
+        made = self._made(2, torch.Generator().manual_seed(0), conditions)
+        if made.shape != data.images[:2].shape:
+            raise ValueError(
+                f"the generator makes images of shape {tuple(made.shape[1:])}, the data have "
+                f"{tuple(data.images.shape[1:])}; build it for image_size={data.images.shape[-1]}"
+            )
+        self.discriminator(data.images[:2].to(self.device), conditions)
         condition_vectors(data.labels, self.classes)
 
     @torch.no_grad()
@@ -66,15 +74,19 @@ class ConditionalDCGAN(GenerativeModel):
         judged = [self.discriminator(images, conditions) for images in (batch.images, made.detach())]
         discriminator = 0.5 * (_told(judged[0], True) + _told(judged[1], False))
         first.zero_grad()
-        self.manual_backward(discriminator)
+        self.manual_backward(self.weight_of("discriminator") * discriminator)
         first.step()
         generator = _told(self.discriminator(made, conditions), True)
         second.zero_grad()
-        self.manual_backward(generator)
+        self.manual_backward(self.weight_of("generator") * generator)
         second.step()
         self.loss_of({"discriminator": discriminator, "generator": generator}, batch_idx, len(batch.images))
 
-    def configure_optimizers(self) -> Any:
+    def on_train_epoch_end(self) -> None:
+        for schedule in self.lr_schedulers():  # type: ignore[union-attr]
+            schedule.step()
+
+    def optimisers(self) -> list[torch.optim.Optimizer]:
         return [
             torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=self.betas)
             for network in (self.discriminator, self.generator)

@@ -68,6 +68,11 @@ class _CloudSAE(GenerativeAutoencoder):
         self.weights.setdefault("latent", self.default_weight(self._cloud_points()))
 
     def terms(self, step: Step) -> dict[str, Tensor]:
+        if self.cache.size is not None and self.cache.size < len(step.latents):
+            raise ValueError(
+                f"cloud_size={self.cache.size} is smaller than the batch of {len(step.latents)}, which the "
+                "cloud holds; raise it or lower batch_size"
+            )
         cloud = self.cache.cloud_with(
             self._images(), self._encode_quietly, step.rows, step.latents, through_all=self.through_all
         )

@@ -27,7 +27,7 @@ class SWAE(GenerativeAutoencoder):
         latent_weight: weight of the transport term (default 10, as published).
         n_projections: random directions a step (default 50).
         learning_rate: of RMSprop (default 1e-3).
-        options: the further arguments of `GenerativeAutoencoder`.
+        options: the further arguments of `GenerativeAutoencoder`; RMSprop has no `betas`.
     """
 
     def __init__(
@@ -69,5 +69,5 @@ class SWAE(GenerativeAutoencoder):
             **self.own_terms(step),
         }
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.RMSprop(self.parameters(), lr=self.learning_rate, alpha=0.9, eps=1e-7)
+    def optimisers(self) -> list[torch.optim.Optimizer]:
+        return [torch.optim.RMSprop(self.parameters(), lr=self.learning_rate, alpha=0.9, eps=1e-7)]

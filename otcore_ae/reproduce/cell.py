@@ -22,7 +22,7 @@ from otcore_ae.data.module import ImageData
 from otcore_ae.history import History
 from otcore_ae.progress import OverallProgress, StepProgress
 from otcore_ae.reproduce.table import Cell
-from otcore_ae.training import LAST, Cost, last_checkpoint, quiet_lightning
+from otcore_ae.training import LAST, Cost, forget_peak_memory, last_checkpoint, quiet_lightning
 
 MODEL = "model.safetensors"
 STEPS_BETWEEN_CHECKPOINTS = 20  # of a run that ends within an epoch; others write one after each
@@ -53,7 +53,8 @@ def run_cell(cell: Cell, data: ImageData, work: Path, results: Path) -> dict[str
     model = cell.system.build(data, cell.seed)
     measured = cell.system.measure(model, data) if cell.system.measure else {}
     L.seed_everything(cell.seed, verbose=False)
-    history, cost = History(), Cost()
+    history = History()
+    forget_peak_memory()
     steps = len(data.train_dataloader())
     total = cell.system.steps or cell.table.epochs * steps
     last = last_checkpoint(work)
@@ -64,6 +65,7 @@ def run_cell(cell: Cell, data: ImageData, work: Path, results: Path) -> dict[str
     ):
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", ConvergenceWarning)
+        cost = Cost(caught)
         trainer = L.Trainer(
             max_epochs=cell.table.epochs,
             max_steps=cell.system.steps or -1,
@@ -102,7 +104,7 @@ def run_cell(cell: Cell, data: ImageData, work: Path, results: Path) -> dict[str
         "cost": {**cost.state_dict(), "threads": torch.get_num_threads()},
         "measured": measured,
         "final": {f"final/{name}": value for name, value in final.items()},
-        "unconverged_solves": len(caught),
+        "unconverged_solves": cost.unconverged,
         "commit": commit(),
         "machine": machine(),
         "versions": {

@@ -42,9 +42,10 @@ def keep_references(table: Table, data: Path | None, results: Path) -> None:
 
 
 def figure(result: Mapping[str, Any], metric: str, table: Table) -> float:
-    """A cell's figure for a metric: its last value, or the mean of the last few; NaN where it has none."""
+    """A cell's figure for a metric: its last value, or the mean of the last few; NaN for fewer."""
     values = result["curves"].get(metric) or [result.get("final", {}).get(metric, math.nan)]
-    return statistics.fmean(values[-table.averaged.get(metric, 1) :])
+    count = table.averaged.get(metric, 1)
+    return statistics.fmean(values[-count:]) if len(values) >= count else math.nan
 
 
 def write_report(table: Table, results: Path) -> Path:

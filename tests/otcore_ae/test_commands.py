@@ -30,7 +30,6 @@ data:
   class_path: otcore_ae.DigitsData
 trainer:
   enable_progress_bar: false
-  num_sanity_val_steps: 0
 """
 PICTURES = {
     "sample": "samples",
@@ -56,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_fit_writes_logs_a_checkpoint_and_the_model(run: Path) -> None:
     assert {RECIPE, WEIGHTS, LAST} <= {path.name for path in run.iterdir()}
-    assert "train/latent" in (run / "csv" / "metrics.csv").read_text()
+    assert "train/latent" in (run / "csv" / "version_0" / "metrics.csv").read_text()
     assert list((run / "tensorboard").glob("events*"))
     recipe = json.loads((run / RECIPE).read_text())
     assert recipe["model"]["class_path"].endswith("SAE")
@@ -93,7 +92,7 @@ def test_evaluate_gives_each_figure_with_its_ends(run: Path, capsys: pytest.Capt
     found = json.loads((run / "evaluation.json").read_text())
     assert found["covered_area"]["value"] < found["covered_area"]["ceiling"]
     assert found["global_ot"]["value"] > found["global_ot"]["floor"]
-    last = (run / "csv" / "metrics.csv").read_text().strip().splitlines()
+    last = (run / "csv" / "version_0" / "metrics.csv").read_text().strip().splitlines()
     header, rows = last[0].split(","), [line.split(",") for line in last[1:]]
     logged = [row[header.index("val/global_ot")] for row in rows if row[header.index("val/global_ot")]]
     assert found["global_ot"]["value"] == pytest.approx(float(logged[-1]), rel=1e-5)
@@ -203,6 +202,58 @@ def test_a_cut_checkpoint_stops_fit_before_training(
     assert "last.ckpt is damaged or cut short" in capsys.readouterr().err
 
 
+def test_another_configuration_does_not_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Weights of one configuration are not taken up, or exported, under another's name."""
+    folder = tmp_path / "run"
+    assert fit(folder, 1) == 0
+    weights = (folder / WEIGHTS).read_bytes()
+    capsys.readouterr()
+    assert fit(folder, 1, "--model.init_args.latent_weight", "100") == 2
+    assert "holds a run of another configuration" in capsys.readouterr().err
+    assert fit(folder, 2) == 0
+    assert (folder / WEIGHTS).read_bytes() != weights
+    assert len(list((folder / "csv").glob("*/metrics.csv"))) == 2
+
+
+def test_a_loss_that_is_not_finite_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path / "run", 2, "--model.init_args.learning_rate", "1e30") == 1
+    told = capsys.readouterr().err
+    assert "not finite in epoch 0, step 1, batch 1: latents = nan" in told
+    assert "Traceback" not in told
+
+
+def test_further_terms_in_a_configuration(tmp_path: Path) -> None:
+    term = "{pyramid: {class_path: otcore_ae.LaplacianPyramid, init_args: {levels: 2}}}"
+    assert fit(tmp_path / "run", 1, "--model.init_args.extra_terms", term) == 0
+    csv = next((tmp_path / "run" / "csv").glob("*/metrics.csv")).read_text()
+    assert "train/pyramid" in csv
+
+
+def test_runs_on_attributes(tmp_path: Path) -> None:
+    """A calorimeter run, by every command: conditions are those of its test set."""
+    config = """
+model:
+  class_path: otcore_ae.ConditionalE2ESAE
+  init_args:
+    encoder: {class_path: otcore_ae.networks.MLPEncoder, init_args: {image_size: 44, hidden: [8]}}
+    decoder: {class_path: otcore_ae.networks.MLPDecoder, init_args: {image_size: 44, hidden: [8]}}
+    noise_generator: {class_path: otcore_ae.NoiseGenerator, init_args: {classes: 9, latent_dim: 2}}
+    classes: 9
+data: {class_path: otcore_ae.SyntheticCalorimeterData, init_args: {n: 300}}
+trainer: {enable_progress_bar: false, max_epochs: 1}
+"""
+    (tmp_path / "config.yaml").write_text(config)
+    folder = tmp_path / "run"
+    assert main(["fit", "--config", str(tmp_path / "config.yaml"), "--output", str(folder)]) == 0
+    found = commands.evaluate(folder)
+    assert found["channel_mae"]["value"] > 0
+    assert "local_clustering" not in found
+    for command in (commands.sample, commands.embed, commands.reconstruct, commands.interpolate):
+        assert command(folder).exists()
+    with pytest.raises(RunError, match="labels are attributes, not classes"):
+        commands.sample(folder, labels=[1])
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
@@ -213,6 +264,7 @@ def test_a_cut_checkpoint_stops_fit_before_training(
         ),
         ("--model.init_args.prior", "otcore_ae.Sphere", None),
         ("--model.init_args.decoder.init_args.image_size", "4", "build the networks for image_size=8"),
+        ("--model.init_args.encoder.init_args.image_size", "28", "build its networks for image_size=8"),
     ],
 )
 def test_parts_that_do_not_fit_stop_fit_before_training(

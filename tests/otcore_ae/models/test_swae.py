@@ -43,7 +43,7 @@ def test_directions_are_fresh_in_every_step(tiny_model) -> None:
 
 def test_published_settings(tiny_model) -> None:
     model = tiny_model(SWAE)
-    (group,) = model.configure_optimizers().param_groups
+    (group,) = model.optimisers()[0].param_groups
     assert (group["lr"], group["alpha"], group["eps"]) == (1e-3, 0.9, 1e-7)
     assert model.weight_of("latent") == 10
     assert model.n_projections == 50

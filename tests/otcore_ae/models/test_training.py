@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from otcore_ae import SAE, Flower, GlobalSAE, MinibatchGlobalSAE, Normal, Transport
+from otcore_ae import SAE, SWAE, Flower, GlobalSAE, MinibatchGlobalSAE, Normal, Transport
 from otcore_ae.data import ImageSet, MNISTData
 from otcore_ae.history import History
 from otcore_ae.metrics import global_ot
@@ -132,6 +132,27 @@ def test_global_minibatch_converges_from_random_weights(trainer) -> None:
         latents = model.encode(data.train_set.images)
     assert global_ot(latents, Flower(), generator=torch.Generator().manual_seed(1)) < 0.2
     assert model.cache.duals is not None
+
+
+def test_a_cloud_smaller_than_the_batch_is_refused(tiny_model, tiny_data, trainer) -> None:
+    with pytest.raises(ValueError, match="cloud_size=5 is smaller than the batch of 20"):
+        trainer(max_steps=1).fit(tiny_model(MinibatchGlobalSAE, cloud_size=5), tiny_data())
+
+
+def test_images_without_labels_have_no_clustering_metrics(tiny_model, tiny_data, trainer) -> None:
+    data = tiny_data()
+    data.setup()
+    images = DataLoader(list(data.test_set.images.split(10)), batch_size=None)
+    (found,) = trainer().test(tiny_model(SAE), images, verbose=False)
+    assert set(found) == {"test/reconstruction", "test/global_ot", "test/covered_area"}
+
+
+def test_the_learning_rate_decays(tiny_model, tiny_data, trainer) -> None:
+    for kind in (SAE, SWAE):
+        built = trainer(max_epochs=3)
+        built.fit(tiny_model(kind, learning_rate=1e-3, learning_rate_decay=0.5), tiny_data())
+        (optimiser,) = built.optimizers
+        assert optimiser.param_groups[0]["lr"] == pytest.approx(1e-3 / 8)
 
 
 def test_any_loader_of_images_and_labels_will_do(tiny_model, tiny_data, trainer) -> None:
