@@ -11,6 +11,7 @@ from typing import Any
 
 from otcore_ae.artifacts import write_files
 from otcore_ae.reproduce.cell import result_path
+from otcore_ae.reproduce.pictures import LATENT
 from otcore_ae.reproduce.table import System, Table
 
 REFERENCES = "references.json"
@@ -71,6 +72,8 @@ def markdown(table: Table, results: Path) -> str:
         "## Cells",
         _cells(table, found),
     ]
+    if (results / table.name / LATENT).exists():
+        blocks.insert(3, f"![latent points over the prior]({table.name}/{LATENT})")
     return "\n\n".join(blocks) + "\n"
 
 

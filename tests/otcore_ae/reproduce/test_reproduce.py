@@ -74,6 +74,8 @@ def test_a_table_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert f"{sum(curve[-2:]) / 2:.4f} (1) | 0.5000 ± 0.1000" in text
     assert f"{result['curves']['val/covered_area'][-1]:.4f} (1) |  |" in text
     assert "Not run: local-1." in text
+    assert "![latent points over the prior](tiny/latent.png)" in text
+    assert (tmp_path / "results" / "tiny" / "latent.png").read_bytes().startswith(b"\x89PNG")
     assert "not run at full length" in text
     assert "floor 0.0714" in text
     assert "ceiling 0.904" in text
