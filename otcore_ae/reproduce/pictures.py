@@ -20,7 +20,7 @@ _POINTS = 2000
 
 @torch.no_grad()
 def draw_latents(table: Table, data: Path | None, work: Path, results: Path) -> Path | None:
-    """Write results/<table>/latent.png: 2000 test images of each system of seed 0 that was run at full length.
+    """Write results/<table>/latent.png: 2000 test images of each system of seed 0 that was run to its end.
 
     Nothing is drawn, and None returned, where there is no trained model with latents in the plane at hand.
     """
