@@ -116,7 +116,9 @@ def _paper(system: System, metric: str) -> str:
 
 
 def _short(value: float) -> str:
-    """Four decimals, more where the first digit comes later."""
+    """Four decimals, more where the first digit comes later; nothing for NaN."""
+    if math.isnan(value):
+        return ""
     return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2g}"
 
 
@@ -124,8 +126,8 @@ def _costs(table: Table, of: Mapping[str, list[dict[str, Any]]]) -> str:
     header = [
         "system",
         "steps",
-        "s / step",
-        "hours a full run",
+        "CPU s / step",
+        "CPU hours a full run",
         "peak MB",
         "threads",
         "taken up again",
