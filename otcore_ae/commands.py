@@ -20,10 +20,11 @@ from otcore_ae.data.calorimeter import CalorimeterData, SyntheticCalorimeterData
 from otcore_ae.data.loader import ImageSet
 from otcore_ae.data.module import ImageData
 from otcore_ae.metrics.calorimeter import CalorimeterMetrics
+from otcore_ae.metrics.generated import feature_floors, generated_figures
 from otcore_ae.metrics.generation import GenerationMetrics
 from otcore_ae.metrics.lenet import IMAGE_SIZE
 from otcore_ae.metrics.references import ot_floor, references
-from otcore_ae.models.base import GenerativeAutoencoder, GenerativeModel
+from otcore_ae.models.base import GenerativeAutoencoder
 from otcore_ae.runs import RunError, load_data, load_run
 from otcore_ae.training import quiet_lightning
 
@@ -59,10 +60,13 @@ def evaluate(run: Path, data: Path | None = None, *, seed: int = 0) -> dict[str,
             metric = name.removeprefix("test/")
             found[metric] = {"value": value, **ends.get(metric, {})}
     if images.image_size == IMAGE_SIZE:
-        for name, value in _generation(model.eval(), images, seed).items():
-            found[name] = value
+        floors = feature_floors(images, seed=seed)
+        for name, value in generated_figures(GenerationMetrics(), model.eval(), images, seed=seed).items():
+            found[name] = {"value": value, "floor": floors[name]}
     if isinstance(images, CalorimeterData | SyntheticCalorimeterData):
-        found.update(_channels(model.eval(), images, seed))
+        metric = CalorimeterMetrics(images.scaling.to_counts)
+        for name, value in generated_figures(metric, model.eval(), images, seed=seed).items():
+            found[name] = {"value": value}
     write_files(run, {"evaluation.json": (json.dumps(found, indent=2) + "\n").encode()})
     return found
 
@@ -194,39 +198,9 @@ def _ends(model: GenerativeAutoencoder, images: ImageData) -> dict[str, dict[str
     labels, asked = images.test_set.labels, model.latent_metrics.transport
     several = asked if isinstance(asked, Mapping) else {"global_ot": asked}
     ends = references(labels, model.prior, transport=several.get("global_ot"))
-    floors = {
-        name: {"floor": ot_floor(len(labels), model.prior, transport=one)} for name, one in several.items()
-    }
-    return ends | floors
-
-
-def _channels(
-    model: GenerativeModel, data: CalorimeterData | SyntheticCalorimeterData, seed: int
-) -> dict[str, dict[str, float]]:
-    metric, draw, test = (
-        CalorimeterMetrics(data.scaling.to_counts),
-        torch.Generator().manual_seed(seed),
-        data.test_set,
-    )
-    for labels in test.labels.split(CHUNK):
-        metric.update(model.sample(len(labels), draw, labels=labels), real=False)
-    metric.update(test.images, real=True)
-    return {name: {"value": value.item()} for name, value in metric.compute().items()}
-
-
-def _generation(model: GenerativeModel, data: ImageData, seed: int) -> dict[str, dict[str, float]]:
-    metric, floor = GenerationMetrics(), GenerationMetrics()
-    draw, test = torch.Generator().manual_seed(seed), data.test_set
-    for labels in test.labels.split(CHUNK):
-        metric.update(model.sample(len(labels), draw, labels=labels), real=False)
-    chosen = torch.randperm(len(data.train_set.images), generator=draw)[: len(test.images)]
-    floor.update(data.train_set.images[chosen], real=False)
-    for one in (metric, floor):
-        one.update(test.images, real=True)
-    ends = floor.compute()
-    return {
-        name: {"value": value.item(), "floor": ends[name].item()} for name, value in metric.compute().items()
-    }
+    rest = {name: one for name, one in several.items() if name not in ends}
+    floors = {name: ot_floor(len(labels), model.prior, transport=one) for name, one in rest.items()}
+    return ends | {name: {"floor": floor} for name, floor in floors.items()}
 
 
 def _written(run: Path, name: str, values: np.ndarray, figure: Figure) -> Path:

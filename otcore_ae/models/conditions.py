@@ -34,6 +34,18 @@ def condition_vectors(labels: Tensor | None, size: int) -> Tensor:
     return nn.functional.one_hot(labels, size).to(torch.float32)
 
 
+def conditions_for(n: int, labels: Tensor | None, size: int) -> Tensor:
+    """`condition_vectors` of labels for n images to sample.
+
+    Raises:
+        ValueError: where there are not n of them, too.
+    """
+    conditions = condition_vectors(labels, size)
+    if len(conditions) != n:
+        raise ValueError(f"sampling {n} images needs as many labels, got {len(conditions)}")
+    return conditions
+
+
 class ReadsConditions(GenerativeAutoencoder):
     """Makes an autoencoder's networks read conditions (b, classes) as their second argument."""
 

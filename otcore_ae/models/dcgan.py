@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from otcore_ae.data.loader import ImageSet, as_batch
 from otcore_ae.models.base import GenerativeModel
-from otcore_ae.models.conditions import condition_vectors
+from otcore_ae.models.conditions import condition_vectors, conditions_for
 from otcore_ae.precision import full_precision
 from otcore_ae.priors import Normal
 
@@ -61,10 +61,7 @@ class ConditionalDCGAN(GenerativeModel):
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generator | None = None, *, labels: Tensor | None = None) -> Tensor:
-        conditions = condition_vectors(labels, self.classes).to(self.device)
-        if len(conditions) != n:
-            raise ValueError(f"sampling {n} images needs as many labels, got {len(conditions)}")
-        return self._made(n, generator, conditions)
+        return self._made(n, generator, conditions_for(n, labels, self.classes).to(self.device))
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         batch = as_batch(batch)

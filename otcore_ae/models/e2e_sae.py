@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from otcore_ae.data.loader import ImageSet
 from otcore_ae.models.base import GenerativeAutoencoder, Step
-from otcore_ae.models.conditions import condition_vectors
+from otcore_ae.models.conditions import condition_vectors, conditions_for
 from otcore_ae.priors import Normal, Prior
 from otcore_ae.transport import Transport
 
@@ -112,7 +112,4 @@ class ConditionalE2ESAE(E2ESAE):
     def sample_latents(
         self, n: int, generator: Generator | None = None, *, labels: Tensor | None = None
     ) -> Tensor:
-        conditions = condition_vectors(labels, self.classes).to(self.device)
-        if len(conditions) != n:
-            raise ValueError(f"sampling {n} images needs as many labels, got {len(conditions)}")
-        return self._made(n, generator, conditions)
+        return self._made(n, generator, conditions_for(n, labels, self.classes).to(self.device))

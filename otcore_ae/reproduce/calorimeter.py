@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from otcore_ae.data.calorimeter import ATTRIBUTES, SIDE, SyntheticCalorimeterData
 from otcore_ae.data.module import ImageData
 from otcore_ae.metrics.calorimeter import (
@@ -16,6 +14,7 @@ from otcore_ae.metrics.calorimeter import (
     repeat_pairs,
 )
 from otcore_ae.metrics.collection import MetricInfo
+from otcore_ae.metrics.generated import generated_figures
 from otcore_ae.models.base import GenerativeModel
 from otcore_ae.models.dcgan import ConditionalDCGAN
 from otcore_ae.models.e2e_sae import ConditionalE2ESAE
@@ -73,11 +72,8 @@ def _dcgan(data: ImageData, seed: int) -> GenerativeModel:
 def channel_figures(model: GenerativeModel, data: ImageData) -> dict[str, float]:
     """A response for each test particle, made with its attributes, against the simulated one."""
     assert isinstance(data, SyntheticCalorimeterData)
-    metric, draw = CalorimeterMetrics(data.scaling.to_counts), torch.Generator().manual_seed(SAMPLING_SEED)
-    metric.update(data.test_set.images, real=True)
-    for labels in data.test_set.labels.split(CHUNK):
-        metric.update(model.sample(len(labels), draw, labels=labels), real=False)
-    return {name: value.item() for name, value in metric.compute().items()}
+    metric = CalorimeterMetrics(data.scaling.to_counts)
+    return generated_figures(metric, model, data, seed=SAMPLING_SEED, chunk=CHUNK)
 
 
 def repeats(data: ImageData) -> dict[str, dict[str, float]]:
