@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from .backends import Backend, choose
+from .backends import Backend, choose, prepared
 from .dual import damping, geomloss_slope, weight_gradient
 from .implicit import Direction, hessian_vector_product
 from .problem import Problem, check_points, check_values, check_weights
@@ -172,6 +172,7 @@ def point_gradients(
             join(side, c) if side[0].numel() else side[0]
             for side, c in zip(zip(*parts, strict=True), (n, m), strict=True)
         )
+    verbs = prepared(verbs, problem)
     x, y, a, b = problem.x, problem.y, problem.a, problem.b
     f, g, f_xx, g_yy = _filled(potentials, x)
 

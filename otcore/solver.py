@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .anderson import Anderson
-from .backends import Backend
+from .backends import Backend, prepared
 from .dual import averaged, damping, gauged, geomloss_value, marginal_error, translated, transport_value
 from .problem import Problem
 from .schedule import annealing_temperatures, bounding_box_diagonal, extrapolated
@@ -69,6 +69,7 @@ def anneal(backend: Backend, problem: Problem) -> Solved:
             torch.cat([part.marginal_error for part in parts]),
             torch.cat([part.pairs for part in parts]),
         )
+    backend = prepared(backend, problem)
     cross, xx, yy = _pairs(problem)
     init = None if problem.init is None else problem.init.to(problem.x.dtype)
     batch = len(problem.x)
@@ -120,6 +121,7 @@ def follow(
         values, befores, afters = zip(*(follow(backend, q, eps_list) for q in problem.split()), strict=True)
         sizes = problem.sizes
         return torch.cat(values), Potentials.join(befores, sizes), Potentials.join(afters, sizes)
+    backend = prepared(backend, problem)
     cross, xx, yy = _pairs(problem)
     f, g, f_after, g_after = _follow_pair(backend, problem, cross, eps_list)
     if not problem.debias:

@@ -25,11 +25,12 @@ def _reproducible() -> Iterator[None]:
     torch.use_deterministic_algorithms(before)
 
 
-@pytest.fixture(params=[name for name in backends.names() if name != "keops"])
+@pytest.fixture(params=[name for name in backends.names() if name not in ("triton", "keops")])
 def backend(request: pytest.FixtureRequest) -> str:
     """The name of each backend that can be loaded here; the others are skipped with their reason.
 
-    KeOps compiles every formula at run time, which takes tens of seconds: it has tests of its own.
+    KeOps compiles every formula at run time, which takes tens of seconds, and Triton takes CUDA tensors: they
+    have tests of their own.
     """
     name: str = request.param
     loaded = backends.load(name)

@@ -7,7 +7,8 @@ b_j e_ij.
 
 Whole operations are optional: `anneal(problem)` and `follow(problem, eps_list)` as in `otcore.solver`,
 `gradients` as `otcore.operators.point_gradients`, `diameter` as `otcore.schedule.joint_diameter`. Where a
-backend lacks one, the Python form, which is also its reference, runs on the verbs.
+backend lacks one, the Python form, which is also its reference, runs on the verbs. A backend for that form
+may have `prepared(problem)`, see below.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class Backend(Protocol):
 
 
 # In the order in which "auto" tries them; each name is also that of its module.
-_CLASSES = {"cpu": "Cpu", "keops": "Keops", "dense": "Dense"}
+_CLASSES = {"cpu": "Cpu", "triton": "Triton", "keops": "Keops", "dense": "Dense"}
 
 
 def names() -> list[str]:
@@ -143,3 +144,10 @@ def choose(problem: Problem) -> Backend:
             continue
         return backend
     raise ValueError("; ".join(reasons) + '. Use backend="auto", or another one.')
+
+
+def prepared(backend: Backend, problem: Problem) -> Backend:
+    """The verbs for many calls on one problem: what depends on its clouds alone may be worked out once."""
+    native = getattr(backend, "prepared", None)
+    verbs: Backend = backend if native is None else native(problem)
+    return verbs
