@@ -18,16 +18,16 @@ class Tile(NamedTuple):
 # are tall; two programs or more fit a multiprocessor: one takes exponentials while another multiplies.
 _PRODUCTS = {
     80: {
-        16: Tile(128, 64, 16, 4, 2),
-        32: Tile(128, 64, 32, 4, 2),
-        64: Tile(128, 64, 64, 4, 2),
-        128: Tile(64, 64, 32, 4, 2),
+        16: Tile(128, 32, 16, 4, 2),
+        32: Tile(128, 32, 32, 4, 2),
+        64: Tile(128, 32, 64, 4, 2),
+        128: Tile(128, 64, 32, 8, 2),
     },
     90: {
-        16: Tile(128, 64, 16, 4, 3),
-        32: Tile(128, 64, 32, 4, 3),
-        64: Tile(128, 64, 64, 4, 3),
-        128: Tile(64, 64, 64, 4, 2),
+        16: Tile(128, 32, 16, 4, 3),
+        32: Tile(128, 32, 32, 4, 3),
+        64: Tile(128, 32, 64, 4, 3),
+        128: Tile(128, 64, 64, 8, 2),
     },
 }
 MOST_DEPTH = 64

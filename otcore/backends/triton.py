@@ -242,10 +242,10 @@ def tile_of(layout: Layout) -> Tile:
     """The tile of the kernels that sum over pairs."""
     if layout.parts == 0:
         return difference_tile(64 if layout.wide else 32)
-    return product_tile(_capability(layout.x.device), layout.d)
+    return product_tile(capability_of(layout.x.device), layout.d)
 
 
-def _capability(device: torch.device) -> int:
+def capability_of(device: torch.device) -> int:
     if device.type != "cuda":
         return 90
     major, minor = torch.cuda.get_device_capability(device)
@@ -307,13 +307,14 @@ def launch(
         "DTYPE": tl.float64 if layout.wide else tl.float32,
         **{name: t.contiguous() if isinstance(t, Tensor) else t for name, t in arguments.items()},
     }
-    device = layout.x.device
+    run(kernel, (len(scale), *grid), {name: arguments[name] for name in kernel.arg_names}, tile)
+
+
+def run(kernel: Any, grid: tuple[int, int, int], arguments: dict[str, Any], tile: Tile) -> None:
+    """Start it on the device of its tensors."""
+    device = arguments["scale"].device
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        kernel[(len(scale), *grid)](
-            **{name: arguments[name] for name in kernel.arg_names},
-            num_warps=tile.warps,
-            num_stages=tile.stages,
-        )
+        kernel[grid](**arguments, num_warps=tile.warps, num_stages=tile.stages)
 
 
 def _scale(eps: float | Tensor, x: Tensor) -> Tensor:
