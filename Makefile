@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
+# CUDA kernels: AUTO (where nvcc is found), ON (or fail) or OFF.
+OTCORE_CUDA ?= AUTO
 SOURCES := $(shell find csrc kernels -type f) CMakeLists.txt pyproject.toml .ci/constraints.txt
 PIP := $(BIN)/pip install --quiet --constraint .ci/constraints.txt
 
@@ -27,7 +29,7 @@ bench: $(VENV)/ready-bench
 # A wheel for this machine's Python, repaired to a manylinux tag, and tried in an environment of its own.
 wheel: $(VENV)/ready
 	rm -rf dist wheelhouse
-	$(BIN)/python -m build --wheel --outdir dist
+	$(BIN)/python -m build --wheel --outdir dist --config-setting=cmake.define.OTCORE_CUDA=$(OTCORE_CUDA)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir wheelhouse dist/*.whl
 	rm -rf build/wheel-venv && $(PYTHON) -m venv build/wheel-venv
 	build/wheel-venv/bin/pip install --quiet --constraint .ci/constraints.txt wheelhouse/*.whl
@@ -37,7 +39,7 @@ wheel: $(VENV)/ready
 $(VENV)/ready: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) --editable ".[ae,dev,keops]"
+	$(PIP) --config-settings=cmake.define.OTCORE_CUDA=$(OTCORE_CUDA) --editable ".[ae,dev,keops]"
 	touch $@
 
 $(VENV)/ready-bench: $(VENV)/ready benchmarks/requirements.txt

@@ -16,11 +16,11 @@ def _describe(name: str) -> str:
     backend = load(name)
     if isinstance(backend, str):
         return f"not usable: {backend}"
-    if name == "cpu":
-        from . import _core
-
-        return f"usable: instruction set {_core.isa()}, {torch.get_num_threads()} threads"
-    return "usable"
+    machine = getattr(backend, "machine", None)
+    if machine is None:
+        return "usable"
+    usable, text = machine()
+    return f"usable: {text}" if usable else f"not usable here: {text}"
 
 
 def _gpu() -> str:

@@ -6,7 +6,8 @@ float64. With cost C_ij and temperature eps, e_ij = exp((f_i + g_j - C_ij) / eps
 b_j e_ij.
 
 Whole operations are optional: `anneal(problem)` and `follow(problem, eps_list)` as in `otcore.solver`,
-`gradients` as `otcore.operators.point_gradients`, `diameter` as `otcore.schedule.joint_diameter`. Where a
+`gradients` as `otcore.operators.point_gradients`, `diameter` as `otcore.schedule.joint_diameter`; so is
+`machine()`, whether it can run here and on what, for `python -m otcore info`. Where a
 backend lacks one, the Python form, which is also its reference, runs on the verbs. A backend for that form
 may have `prepared(problem)`, see below.
 """
@@ -108,7 +109,7 @@ class Backend(Protocol):
 
 
 # In the order in which "auto" tries them; each name is also that of its module.
-_CLASSES = {"cpu": "Cpu", "triton": "Triton", "keops": "Keops", "dense": "Dense"}
+_CLASSES = {"cpu": "Cpu", "cuda": "Cuda", "triton": "Triton", "keops": "Keops", "dense": "Dense"}
 
 
 def names() -> list[str]:

@@ -63,6 +63,9 @@ class Cpu:
 
     name = "cpu"
 
+    def machine(self) -> tuple[bool, str]:
+        return True, f"instruction set {_core.isa()}, {torch.get_num_threads()} threads"
+
     def refuses(self, problem: Problem) -> str | None:
         if problem.x.device.type != "cpu":
             return f"the points are on {problem.x.device}"

@@ -16,13 +16,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("error::otcore.ConvergenceWarning"))
 
 
-@pytest.fixture(params=["cpu", "dense"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """The two that run everywhere; the others are compared with them elsewhere."""
-    name: str = request.param
-    return name
-
-
 @pytest.fixture
 def seed() -> int:
     """A new one in every run."""

@@ -78,7 +78,8 @@ def test_float32_is_as_accurate_as_torch(n: int, m: int, d: int, p: int, blur: f
     # Both get the potentials that float32 holds.
     narrow = wide.to(torch.float32)
     wide, cpu, dense = narrow.to(torch.float64), Cpu(), Dense()
-    largest = float(narrow.f.abs().max()) / wide.eps
+    # What a logit is the sum of.
+    largest = float(max(t.abs().max() for t in (narrow.f, narrow.g))) / wide.eps
     for got, plain, reference in zip(
         cpu.sweep(*narrow.clouds, **wide.ground),
         dense.sweep(*narrow.clouds, **wide.ground),

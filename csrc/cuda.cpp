@@ -1,0 +1,125 @@
+// Python bindings of the CUDA kernels: device pointers, shapes and the stream in, launches queued, GIL released. No
+// libtorch, so one build serves every torch. otcore/backends/cuda.py is the only caller.
+#include <pybind11/pybind11.h>
+
+#include <chrono>
+#include <cstdint>
+#include <limits>
+#include <string>
+
+#include "verbs.h"
+
+namespace py = pybind11;
+using namespace otcore::cuda;
+
+namespace {
+
+using Address = std::uintptr_t;
+
+template <class U>
+U* at(Address address) {
+  return reinterpret_cast<U*>(address);
+}
+
+// otcore::cuda::Batch of either precision, and the stream.
+struct Clouds {
+  bool wide;
+  Address x, y, a, b, shift, offset, n_start, m_start;
+  int n, m;
+  long rows_x, rows_y;
+  int items, d, first_kind, kinds, p;
+  double floor;
+  Address stream;
+
+  template <class T>
+  Batch<T> batch() const {
+    return {at<T>(x), at<T>(y), at<T>(a), at<T>(b), at<double>(shift), at<double>(offset), at<long>(n_start), at<long>(m_start),
+            n, m, rows_x, rows_y, items, d, first_kind, kinds, {p, floor}};
+  }
+  Stream queue() const { return reinterpret_cast<Stream>(stream); }
+};
+
+// Calls verb(batch, T()) in the precision of the clouds.
+template <class Verb>
+auto in_precision(const Clouds& q, Verb&& verb) {
+  py::gil_scoped_release release;
+  return q.wide ? verb(q.batch<double>(), double()) : verb(q.batch<float>(), float());
+}
+
+// Ctrl-C, looked for a few times a second.
+bool interrupted() {
+  using Clock = std::chrono::steady_clock;
+  static thread_local Clock::time_point asked = Clock::now();
+  if (Clock::now() - asked < std::chrono::milliseconds(100)) return false;
+  asked = Clock::now();
+  py::gil_scoped_acquire gil;
+  return PyErr_CheckSignals() != 0;
+}
+
+}  // namespace
+
+#ifdef OTCORE_EMULATED
+#define OTCORE_MODULE _cuda_emulated
+#else
+#define OTCORE_MODULE _cuda
+std::string device_report();  // kernels/cuda/device.cu
+#endif
+
+PYBIND11_MODULE(OTCORE_MODULE, m) {
+  m.doc() = "CUDA kernels of otcore; called through otcore.backends.cuda.";
+  py::class_<Clouds>(m, "Clouds")
+      .def(py::init([](bool wide, Address x, Address y, Address a, Address b, Address shift, Address offset, Address n_start,
+                       Address m_start, int n, int m, long rows_x, long rows_y, int items, int d, int first_kind, int kinds,
+                       int p, double floor, Address stream) {
+        return Clouds{wide, x, y, a, b, shift, offset, n_start, m_start, n, m, rows_x, rows_y, items, d, first_kind, kinds, p,
+                      floor, stream};
+      }));
+  m.attr("TOLD") = kTold;
+  m.def("prepare", [](const Clouds& q, Address x, Address y, Address shift, Address offset, Address diameters) {
+    in_precision(q, [&](const auto& batch, auto zero) {
+      using T = decltype(zero);
+      prepare(batch, Prepared<T>{at<T>(x), at<T>(y), at<double>(shift), at<double>(offset), at<double>(diameters)}, q.queue());
+    });
+  });
+  m.def("sweep_scratch", [](const Clouds& q) {
+    return in_precision(q, [&](const auto& batch, auto) {
+      const Slots slots = slots_of(batch);
+      return (slots.rows + slots.columns) * batch.length();
+    });
+  });
+  m.def("solve_scratch", [](const Clouds& q) { return in_precision(q, [&](const auto& batch, auto) { return solve_bytes(batch); }); });
+  m.def("softmin", [](const Clouds& q, bool turned, Address g, Address eps, Address out) {
+    const Reach exact = {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity()};
+    in_precision(q, [&](const auto& batch, auto) {
+      softmin(batch, turned, at<double>(g), at<double>(eps), exact, at<double>(out), q.queue());
+    });
+  });
+  m.def("sweep", [](const Clouds& q, Address potentials, Address eps, Address scratch, Address log_sums, Address pairs) {
+    in_precision(q, [&](const auto& batch, auto zero) {
+      sweep(batch, at<double>(potentials), at<double>(eps), nullptr, at<decltype(zero)>(scratch), at<double>(log_sums),
+            at<unsigned long long>(pairs), q.queue());
+    });
+  });
+  m.def("apply", [](const Clouds& q, Address f, Address g, Address eps, Address v, int width, Address out) {
+    in_precision(q, [&](const auto& batch, auto zero) {
+      apply(batch, at<double>(f), at<double>(g), at<double>(eps), at<double>(v), width, at<decltype(zero)>(out), q.queue());
+    });
+  });
+  m.def("grad", [](const Clouds& q, Address f, Address g, Address eps, bool normalise, Address out) {
+    in_precision(q, [&](const auto& batch, auto zero) {
+      grad(batch, at<double>(f), at<double>(g), at<double>(eps), normalise, at<decltype(zero)>(out), q.queue());
+    });
+  });
+  m.def("solve", [](const Clouds& q, Address diameters, double eps, double rho_x, double rho_y, double scaling, double diameter,
+                    double tol, int max_iter, bool warm, Address potentials, Address told, Address scratch) {
+    const Settings settings = {eps, scaling, diameter, {rho_x, rho_y}, tol, max_iter, warm};
+    in_precision(q, [&](const auto& batch, auto) {
+      solve(batch, at<double>(diameters), settings, at<double>(potentials), at<double>(told), at<void>(scratch), interrupted,
+            q.queue());
+    });
+    if (PyErr_Occurred()) throw py::error_already_set();
+  });
+#ifndef OTCORE_EMULATED
+  m.def("device_report", &device_report);
+#endif
+}

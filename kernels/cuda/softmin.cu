@@ -1,0 +1,39 @@
+#include "rows.h"
+#include "verbs.h"
+
+namespace otcore::cuda {
+namespace {
+
+template <class T, int D, int P>
+__global__ void __launch_bounds__(kRowThreads, 1) 
+    softmin_rows(Batch<T> batch, bool turned, const double* g, const double* eps, Reach reach, double* out) {
+  const Term<T> straight = term_at(batch, blockIdx.z);
+  if (turned && straight.same) return;
+  const Term<T> q = turned ? straight.turned() : straight;
+  if (static_cast<int>(blockIdx.x) * kWarp >= q.n) return;
+  const double own = eps[blockIdx.z];
+  const double rho = turned || batch.first_kind + blockIdx.z / batch.items == 2 ? reach.y : reach.x;
+  const Scale<T> scale = scale_at<T>(batch.cost, own);
+  const double* potential = g ? g + (q.same ? q.row : q.column - batch.rows_x) : nullptr;
+  // The frames take their shift off a potential of zero, too.
+  const RowSum<T, 0> sum = row_sums<T, D, P, NoParts>(q, batch.d, scale, nullptr, potential, nullptr, 0, 0);
+  const int row = blockIdx.x * kWarp + threadIdx.x % kWarp;
+  if (threadIdx.x < kWarp && row < q.n)
+    out[q.row + row] = -(static_cast<double>(sum.top) + log2(static_cast<double>(sum.total))) / scale.rate / (1 + own / rho);
+}
+
+}  // namespace
+
+template <class T>
+void softmin(const Batch<T>& q, bool turned, const double* g, const double* eps, Reach reach, double* out, Stream stream) {
+  dispatch<T>(q.d, q.cost.p, [&](auto d, auto p) {
+    constexpr int D = decltype(d)::value, P = decltype(p)::value;
+    launch(softmin_rows<T, D, P>, row_grid(q, turned), kRowThreads, kRowShared<T, D, NoParts>, stream, q, turned, g, eps, reach,
+           out);
+  });
+}
+
+template void softmin(const Batch<float>&, bool, const double*, const double*, Reach, double*, Stream);
+template void softmin(const Batch<double>&, bool, const double*, const double*, Reach, double*, Stream);
+
+}  // namespace otcore::cuda

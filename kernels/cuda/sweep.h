@@ -1,0 +1,221 @@
+// The sums of a sweep: one exponential a pair serves r_i = sum_j b_j e_ij and c_j = sum_i a_i e_ij.
+//
+// A lane holds R rows. A warp takes 32 columns at a time, each lane another one in each of 32 steps; the sums of the
+// columns travel from lane to lane with them. Partial sums go to memory and are added in a fixed order by
+// `log_sum` below: the same call gives the same bits.
+#pragma once
+#include "pair.h"
+
+namespace otcore::cuda {
+
+constexpr int kSweepWarps = 4, kSweepThreads = kSweepWarps * kWarp;
+// Tiles of columns whose logits stay below this are skipped: each row then misses less than 2^-40 of the mass of b.
+constexpr double kCutoff = -40;
+template <int D>
+constexpr bool kPruned = D <= 4;
+// Sums outside are computed again, exactly: below, what was skipped or rounded to zero might show; above, they
+// overflow.
+template <int D>
+constexpr double kSmallest = kPruned<D> ? 0x1p-16 : 0x1p-80;
+constexpr double kLargest = 0x1p80;
+
+// How many rows a lane holds: as many as registers allow where clouds are large.
+template <class T, int D>
+constexpr int kLaneRows = sizeof(T) == 4 ? (D <= 4 ? 4 : 2) : D <= 4 ? 2 : 1;
+
+// Partial sums of rows and of columns, [slots][length of the batch] each.
+template <class T>
+struct Partials {
+  T *rows, *columns;
+  long length;
+};
+
+template <class T, int D, int R>
+struct SweepMemory {
+  static constexpr int kBlock = kSweepThreads * R;  // rows of a block, and columns of a segment
+  static constexpr int kTiles = kBlock / kWarp;
+  T v[D][kBlock], h[kBlock], w[kBlock], factor[kBlock];
+  T sums[kSweepWarps][kBlock];
+  T low[D][kTiles], high[D][kTiles], top[kTiles];
+};
+
+// The bounding box of the points of a warp, and their largest potential; every lane has it.
+template <class T, int D>
+struct Box {
+  T low[D], high[D], top;
+};
+
+template <class T, int D, int R>
+__device__ Box<T, D> box_of(const T (&u)[R][D], const T (&h)[R]) {
+  Box<T, D> box;
+  box.top = h[0];
+  for (int r = 1; r < R; r++) box.top = h[r] > box.top ? h[r] : box.top;
+  box.top = warp_max(box.top);
+#pragma unroll
+  for (int k = 0; k < D; k++) {
+    T low = -kNever<T>, high = kNever<T>;
+    for (int r = 0; r < R; r++)
+      if (h[r] > kNever<T>) low = u[r][k] < low ? u[r][k] : low, high = u[r][k] > high ? u[r][k] : high;
+    box.low[k] = -warp_max(-low), box.high[k] = warp_max(high);
+  }
+  return box;
+}
+
+// Row blocks [i0, i1) of the term against column segments [j0, j1), into one slot of the partial sums each way; of
+// a self-term, only those at or above the diagonal. Called by a whole block.
+template <class T, int D, int P, int R>
+__device__ void sweep_blocks(const Term<T>& q, int d, const Scale<T>& scale, const double* f, const double* g, int i0, int i1,
+                             int j0, int j1, T* row_slot, T* column_slot, unsigned long long* pairs) {
+  using Memory = SweepMemory<T, D, R>;
+  constexpr int kBlock = Memory::kBlock;
+  constexpr bool kPrune = kPruned<D>;
+  Memory& memory = *reinterpret_cast<Memory*>(shared_memory());
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  unsigned long long visited = 0;
+  for (int c = j0 * kBlock + threadIdx.x; c < j1 * kBlock && c < q.m; c += kSweepThreads) column_slot[c] = 0;
+  for (int i = i0; i < i1; i++) {
+    const int first = i * kBlock + warp * kWarp * R + lane;
+    T u[R][D], h[R], w[R], sum[R], factor[R];
+#pragma unroll
+    for (int r = 0; r < R; r++) {
+      const int row = first + r * kWarp;
+      const bool inside = row < q.n;
+      load_point<T, D>(q.x, inside ? row : 0, d, u[r]);
+      const Rounded<T> own = inside ? rounded<T>(level(scale, f, q.shift_x, row)) : Rounded<T>{kNever<T>, 0};
+      h[r] = own.level, factor[r] = own.factor;
+      w[r] = inside ? q.weight_x(row) * own.factor : T(0);
+      sum[r] = 0;
+    }
+    Box<T, D> box;
+    if (kPrune) box = box_of<T, D, R>(u, h);
+    const int rows_inside = q.n - (first - lane) < 0 ? 0 : q.n - (first - lane) < kWarp * R ? q.n - (first - lane) : kWarp * R;
+    for (int j = q.same && i > j0 ? i : j0; j < j1; j++) {
+      block_barrier();
+      for (int c = threadIdx.x; c < kBlock; c += kSweepThreads) {
+        const int column = j * kBlock + c;
+        const bool inside = column < q.m;
+        T v[1][D], k[1];
+        const Rounded<T> own = inside ? rounded<T>(level(scale, g, q.shift_y, column)) : Rounded<T>{kNever<T>, 0};
+        load_point<T, D>(q.y, inside ? column : 0, d, v[0]);
+        k[0] = own.level;
+        for (int s = 0; s < D; s++) memory.v[s][c] = v[0][s];
+        memory.h[c] = k[0];
+        memory.w[c] = inside ? q.weight_y(column) * own.factor : T(0);
+        memory.factor[c] = own.factor;
+        for (int other = 0; other < kSweepWarps; other++) memory.sums[other][c] = 0;
+        if (kPrune) {
+          const Box<T, D> tile = box_of<T, D, 1>(v, k);
+          if (lane == 0) {
+            for (int s = 0; s < D; s++) memory.low[s][c / kWarp] = tile.low[s], memory.high[s][c / kWarp] = tile.high[s];
+            memory.top[c / kWarp] = tile.top;
+          }
+        }
+      }
+      block_barrier();
+      for (int group = 0; group < Memory::kTiles; group += kWarp) {
+        // The tiles of this group that matter to the rows of the warp, one bit each.
+        bool wanted = group + lane < Memory::kTiles && j * kBlock + (group + lane) * kWarp < q.m && rows_inside > 0;
+        if (kPrune && wanted) {
+          const int t = group + lane;
+          T square = 0;
+          for (int s = 0; s < D; s++) {
+            const T below = box.low[s] - memory.high[s][t], above = memory.low[s][t] - box.high[s];
+            T gap = below > above ? below : above;
+            gap = gap > 0 ? gap : 0;
+            square += gap * gap;
+          }
+          // Not "below the cutoff": NaN potentials must be seen.
+          wanted = !(logit<T, P>(box.top + memory.top[t], square, scale) < T(kCutoff));
+        }
+        unsigned tiles = ballot(wanted);
+        visited += static_cast<unsigned long long>(bit_count(tiles)) * kWarp * rows_inside;
+        while (tiles) {
+          const int t = group + first_bit(tiles);
+          tiles &= tiles - 1;
+          T inner[R], travelling = 0;
+          for (int r = 0; r < R; r++) inner[r] = 0;
+#pragma unroll 4
+          for (int step = 0; step < kWarp; step++) {
+            const int c = t * kWarp + (lane + step) % kWarp;
+            T v[D];
+#pragma unroll
+            for (int s = 0; s < D; s++) v[s] = memory.v[s][c];
+            const T k = memory.h[c], weight = memory.w[c];
+#pragma unroll
+            for (int r = 0; r < R; r++) {
+              const T e = exp2_of(logit<T, P>(h[r] + k, squared_distance<T, D>(u[r], v), scale));
+              inner[r] += weight * e;
+              travelling += w[r] * e;
+            }
+            travelling = shuffle(travelling, (lane + 1) % kWarp);
+          }
+          for (int r = 0; r < R; r++) sum[r] += inner[r];
+          memory.sums[warp][t * kWarp + lane] = travelling;
+        }
+      }
+      block_barrier();
+      if (!(q.same && i == j))
+        for (int c = threadIdx.x; c < kBlock && j * kBlock + c < q.m; c += kSweepThreads) {
+          T total = 0;
+          for (int other = 0; other < kSweepWarps; other++) total += memory.sums[other][c];
+          column_slot[j * kBlock + c] += total * memory.factor[c];
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < R; r++)
+      if (first + r * kWarp < q.n) row_slot[first + r * kWarp] = sum[r] * factor[r];
+  }
+  if (lane == 0 && visited) add_atomically(pairs, visited);
+}
+
+// log sum_j b_j e_ij of row i, by a whole warp, whatever the range.
+template <class T, int D, int P>
+__device__ double exact_log_sum(const Term<T>& q, int d, const Scale<T>& scale, const double* f, const double* g, int i) {
+  const int lane = threadIdx.x % kWarp;
+  T u[D], v[D];
+  load_point<T, D>(q.x, i, d, u);
+  const double h = level(scale, f, q.shift_x, i);
+  T top = kNever<T>;
+  double sum = 0;
+  for (int j = lane; j < q.m; j += kWarp) {
+    const T weight = q.weight_y(j);
+    if (!(weight > 0)) continue;
+    load_point<T, D>(q.y, j, d, v);
+    const T s = logit<T, P>(static_cast<T>(h + level(scale, g, q.shift_y, j)), squared_distance<T, D>(u, v), scale);
+    if (s > top) sum *= top > kNever<T> ? exp2_of(top - s) : T(0), top = s;
+    sum += static_cast<double>(weight) * (s > kNever<T> ? exp2_of(s - top) : s == s ? T(0) : s);
+  }
+  const T highest = warp_max(top);
+  sum *= top > kNever<T> ? exp2_of(top - highest) : T(0);
+  return kLn2 * (static_cast<double>(highest) + log2(warp_sum(sum)));
+}
+
+// The natural logarithms of the sums of potential `e` of a term, from the partial sums; called by whole warps, whose
+// lanes have different `e`, of which those past the end of the term are idle.
+template <class T, int D, int P>
+__device__ double log_sum(const Term<T>& q, int d, const Scale<T>& scale, const double* f, const double* g,
+                          const Partials<T>& partials, int row_slots, int column_slots, int e) {
+  const bool inside = e < q.size();
+  double sum = 1;
+  if (inside) {
+    const long place = q.place(e);
+    sum = 0;
+    if (e < q.n)
+      for (int s = 0; s < row_slots; s++) sum += static_cast<double>(partials.rows[s * partials.length + place]);
+    if (e >= q.n || q.same)
+      for (int s = 0; s < column_slots; s++) sum += static_cast<double>(partials.columns[s * partials.length + place]);
+  }
+  double result = log(sum);
+  unsigned again = ballot(!(sum >= kSmallest<D> && sum <= kLargest));
+  while (again) {
+    const int lane = first_bit(again);
+    again &= again - 1;
+    const int which = e - static_cast<int>(threadIdx.x % kWarp) + lane;
+    const double exact = which < q.n ? exact_log_sum<T, D, P>(q, d, scale, f, g, which)
+                                     : exact_log_sum<T, D, P>(q.turned(), d, scale, g, f, which - q.n);
+    if (static_cast<int>(threadIdx.x % kWarp) == lane) result = exact;
+  }
+  return result;
+}
+
+}  // namespace otcore::cuda

@@ -1,0 +1,74 @@
+// The verbs of the CUDA kernels, for clouds of at most 16 dimensions. Pointers are of the device; every call returns
+// once its launches are queued on the stream.
+#pragma once
+#include "batch.h"
+
+namespace otcore::cuda {
+
+// Copies of the points in frames in which potentials are small, what those frames take off the potentials, and the
+// diagonal of the bounding box of each item.
+template <class T>
+struct Prepared {
+  T *x, *y;           // [rows_x][d], [rows_y][d]
+  double* shift;      // [rows_x + rows_y]
+  double* offset;     // [items][d]
+  double* diameters;  // [items]
+};
+
+template <class T>
+void prepare(const Batch<T>& raw, const Prepared<T>& out, Stream stream);
+
+// How the sums of a batch are shared out.
+struct Slots {
+  int rows, columns;
+};
+template <class T>
+Slots slots_of(const Batch<T>& q);
+
+struct Reach {
+  double x, y;  // rho of the two sides; infinite where a marginal is exact
+};
+
+// out[place] = -eps log sum_j b_j exp((g_j - C_ij) / eps), divided by 1 + eps / rho, for the rows of each term, or
+// where `turned` for the columns of those that are not self-terms; g is null (zero) or as long as the rows of y.
+template <class T>
+void softmin(const Batch<T>& q, bool turned, const double* g, const double* eps, Reach reach, double* out, Stream stream);
+
+// log_sums[place] = log r_i and log c_j; potentials likewise. Terms that are `finished` (null: none) are left alone, and
+// pairs[term] counts the pairs visited. Scratch: [slots.rows + slots.columns][length].
+template <class T>
+void sweep(const Batch<T>& q, const double* potentials, const double* eps, const int* finished, T* scratch, double* log_sums,
+           unsigned long long* pairs, Stream stream);
+
+// out[row][k] = a_i sum_j b_j e_ij v[row of y][k].
+template <class T>
+void apply(const Batch<T>& q, const double* f, const double* g, const double* eps, const double* v, int width, T* out,
+           Stream stream);
+
+// out[row] = a_i sum_j b_j e_ij dC(x_i, y_j) / dx_i; `normalise` divides by a_i r_i.
+template <class T>
+void grad(const Batch<T>& q, const double* f, const double* g, const double* eps, bool normalise, T* out, Stream stream);
+
+struct Settings {
+  double eps, scaling, diameter;  // diameter < 0: of the bounding box
+  Reach reach;
+  double tol;
+  int max_iter;
+  bool warm;  // the potentials hold a start
+};
+
+// Numbers told of each item: value, status, sweeps, marginal error, pairs.
+constexpr int kTold = 5;
+
+// Bytes of scratch memory that `solve` needs for a batch.
+template <class T>
+std::size_t solve_bytes(const Batch<T>& q);
+
+// Anneals all terms of a batch (as otcore.solver.anneal, its reference): potentials [length] are the start where warm
+// and receive the solution, told [items][kTold]. `interrupted` is asked from time to time where that is long.
+// While the stream is being captured nothing is waited for: the loop becomes part of the graph.
+template <class T>
+void solve(const Batch<T>& q, const double* diameters, const Settings& settings, double* potentials, double* told, void* scratch,
+           bool (*interrupted)(), Stream stream);
+
+}  // namespace otcore::cuda
