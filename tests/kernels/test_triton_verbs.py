@@ -88,15 +88,21 @@ def compiled(kernel: Any, kinds: tuple[tuple[str, Any], ...], tile: tiles.Tile, 
     )
     options = {"num_warps": tile.warps, "num_stages": tile.stages}
     binary = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    cuobjdump = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    with NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(binary.asm["cubin"])
-        file.flush()
-        usage, sass = (
-            subprocess.run([cuobjdump, what, file.name], capture_output=True, text=True, check=True).stdout
-            for what in ("-res-usage", "-sass")
-        )
-    return Compiled(binary.metadata.shared, usage, sass)
+    return Compiled(binary.metadata.shared, *(disassembled(binary, what) for what in ("-res-usage", "-sass")))
+
+
+def disassembled(binary: Any, what: str) -> str:
+    """What cuobjdump, which comes with Triton, says of it; kept beside Triton's own cache."""
+    kept = Path(triton.knobs.cache.dir) / "otcore" / f"{binary.hash}{what}.txt"
+    if not kept.exists():
+        cuobjdump = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+        with NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(binary.asm["cubin"])
+            file.flush()
+            found = subprocess.run([cuobjdump, what, file.name], capture_output=True, text=True, check=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(found.stdout)
+    return kept.read_text()
 
 
 @pytest.fixture
