@@ -4,7 +4,7 @@
 import triton
 import triton.language as tl
 
-from .pairs import attraction, gain_of, own_tile
+from .pairs import attraction, gain_of, item_and_tile, own_tile
 
 
 @triton.jit
@@ -39,11 +39,11 @@ def plan_times(
     row [items][n] and column [items][m] have the logarithms of the weights in them. SLOPES: out is own_i
     times the row sum less the product, own [items][n][width].
     """
-    item = tl.program_id(0).to(tl.int64)
-    start = tl.program_id(1) * ROWS
+    item, tile = item_and_tile(tl.cdiv(n, ROWS))
+    start = tile * ROWS
     rows = tl.minimum(tl.arange(0, ROWS), n - 1 - start)
     inside = start + tl.arange(0, ROWS) < n
-    across = tl.program_id(2) * WIDTH + tl.arange(0, WIDTH)
+    across = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     gain = gain_of(unit_x, unit_y, scale, item, DTYPE)
     low_x = tl.cast(n, tl.int64) * d
     low_y = tl.cast(m, tl.int64) * d

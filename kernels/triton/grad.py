@@ -8,7 +8,7 @@ x_i and y_j apart would cancel.
 import triton
 import triton.language as tl
 
-from .pairs import square_distances
+from .pairs import item_and_tile, square_distances
 
 
 @triton.jit
@@ -33,8 +33,8 @@ def distance_slopes(
     row [items][n] and column [items][m] have the logarithms of the weights in them. Pairs no
     farther than sqrt(FLOOR) have no slope.
     """
-    item = tl.program_id(0).to(tl.int64)
-    start = tl.program_id(1) * ROWS
+    item, tile = item_and_tile(tl.cdiv(n, ROWS))
+    start = tile * ROWS
     rows = tl.minimum(tl.arange(0, ROWS), n - 1 - start)
     inside = start + tl.arange(0, ROWS) < n
     gain = tl.load(scale + item).to(DTYPE)

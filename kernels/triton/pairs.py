@@ -17,6 +17,13 @@ import triton.language as tl
 
 
 @triton.jit
+def item_and_tile(tiles):
+    """Of programs counted over the tiles of the first item, then those of the next: their grid has no end."""
+    program = tl.program_id(0)
+    return (program // tiles).to(tl.int64), program % tiles
+
+
+@triton.jit
 def lifted(potential, lift, at, mask, scale):
     """The potentials of these points less their lift, in bits; float64."""
     known = tl.load(potential + at, mask=mask, other=0.0).to(tl.float64)
@@ -45,8 +52,8 @@ def lifted_potentials(
     row [items][n] receives s (f - lift_x) + s (g_0 - lift_y_0), column [items][m] s (g - lift_y) less the
     latter, which is common [items], float64. WEIGHTED: plus log2 of the weights.
     """
-    item = tl.program_id(0).to(tl.int64)
-    at = tl.program_id(1) * SIZE + tl.arange(0, SIZE)
+    item, tile = item_and_tile(tl.cdiv(tl.maximum(n, m), SIZE))
+    at = tile * SIZE + tl.arange(0, SIZE)
     scale_item = tl.load(scale + item)
     shift = lifted(g, lift_y, item * m, True, scale_item)
     rows = item * n + at

@@ -4,7 +4,7 @@
 import triton
 import triton.language as tl
 
-from .pairs import attraction, gain_of, lifted, own_tile
+from .pairs import attraction, gain_of, item_and_tile, lifted, own_tile
 
 
 @triton.jit
@@ -42,9 +42,10 @@ def log_row_sums(
     one is outside of [2^-LIMIT, 2^LIMIT] are the rows of the tile summed again, with a running maximum.
     Otherwise all are, f is not read and out receives -eps log sum_j b_j exp((g_j - C_ij) / eps).
     """
-    items = tl.num_programs(0)
-    item = tl.program_id(0).to(tl.int64)
-    start = tl.program_id(1) * ROWS
+    tiles = tl.cdiv(n, ROWS)
+    items = tl.num_programs(0) // tiles
+    item, tile = item_and_tile(tiles)
+    start = tile * ROWS
     rows = tl.minimum(tl.arange(0, ROWS), n - 1 - start)
     inside = start + tl.arange(0, ROWS) < n
     scale_item = tl.load(scale + item)

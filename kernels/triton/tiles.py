@@ -33,7 +33,11 @@ _PRODUCTS = {
 MOST_DEPTH = 64
 # Of points one at a time.
 POINT_TILE = Tile(256, 1, 1, 4, 1)
-_DIFFERENCES = {32: Tile(64, 32, 1, 4, 1), 64: Tile(32, 32, 1, 4, 1)}
+# By bits, for row sums alone and for both sums.
+_DIFFERENCES = {
+    32: (Tile(32, 64, 1, 4, 1), Tile(64, 32, 1, 4, 1)),
+    64: (Tile(32, 32, 1, 4, 1), Tile(32, 32, 1, 4, 1)),
+}
 
 
 def product_tile(capability: int, width: int) -> Tile:
@@ -42,9 +46,9 @@ def product_tile(capability: int, width: int) -> Tile:
     return table[min((known for known in table if known >= width), default=max(table))]
 
 
-def difference_tile(bits: int) -> Tile:
-    """The tile of differences computed in float32 or float64."""
-    return _DIFFERENCES[bits]
+def difference_tile(bits: int, both: bool) -> Tile:
+    """The tile of differences computed in float32 or float64, for row sums or for both sums."""
+    return _DIFFERENCES[bits][both]
 
 
 def plan_tile(parts: int, width: int, wide: bool) -> Tile:

@@ -95,7 +95,8 @@ class Triton:
         bits = lifted(layout, scale, layout.lift_x, g)
         arguments = {**bits, "f": none, "b": b, "sums": none, "out": out, "parts": 0}
         constants = {"FINISH": False, "LIMIT": 0, "COST": cost, "FLOOR": floor}
-        launch(log_row_sums, (_tiles(x, tile.rows), 1), layout, tile, scale, arguments | constants)
+        grid = (len(x) * _parts(x.shape[1], tile.rows),)
+        launch(log_row_sums, grid, layout, tile, scale, arguments | constants)
         return out
 
     def sweep(
@@ -117,10 +118,10 @@ class Triton:
 
         layout, scale = self._layout(x, x if same else y, cost, eps), _scale(eps, x)
         f, g, a, b = (t.contiguous() for t in (f, g, a, b))
-        tile, ground = tile_of(layout), {"COST": cost, "FLOOR": floor}
-        n_tiles, m_tiles = _tiles(x, tile.rows), _tiles(y, tile.columns)
+        tile, ground = tile_of(layout, both=True), {"COST": cost, "FLOOR": floor}
+        n_tiles, m_tiles = _parts(x.shape[1], tile.rows), _parts(y.shape[1], tile.columns)
         row_tiles, column_tiles = partition(len(x), n_tiles, m_tiles, y.shape[1])
-        groups, segments = -(-n_tiles // row_tiles), -(-m_tiles // column_tiles)
+        groups, segments = _parts(n_tiles, row_tiles), _parts(m_tiles, column_tiles)
         dtype = torch.float64 if layout.wide else torch.float32
         sizes = (segments * a.numel(), groups * b.numel())
         # Tiles that are left out leave zeros.
@@ -131,7 +132,7 @@ class Triton:
             **{**bits, "a": a, "b": b, "row_sums": row_sums, "column_sums": column_sums},
             **{"row_tiles": row_tiles, "column_tiles": column_tiles, "SAME": same},
         }
-        launch(row_and_column_sums, (segments, groups), layout, tile, scale, arguments | ground)
+        launch(row_and_column_sums, (len(x), segments, groups), layout, tile, scale, arguments | ground)
 
         def logarithms(
             layout: Layout, bits: dict[str, Tensor], f: Tensor, b: Tensor, sums: Tensor, parts: int
@@ -139,7 +140,8 @@ class Triton:
             out, own = _empty(x, f.shape), tile_of(layout)
             arguments = {**bits, "f": f, "b": b, "sums": sums, "out": out, "parts": parts}
             options = {"FINISH": True, "LIMIT": _LIMITS[dtype], **ground}
-            launch(log_row_sums, (-(-f.shape[1] // own.rows), 1), layout, own, scale, arguments | options)
+            grid = (len(f) * _parts(f.shape[1], own.rows),)
+            launch(log_row_sums, grid, layout, own, scale, arguments | options)
             return out
 
         if same:
@@ -201,7 +203,8 @@ class Triton:
         out = _empty(x, x.shape, layout.wide)
         tile = slope_tile(64 if layout.wide else 32)
         arguments = {**bits, "out": out, "FLOOR": floor}
-        launch(distance_slopes, (_tiles(x, tile.rows), 1), layout, tile, scale, arguments)
+        grid = (len(x) * _parts(x.shape[1], tile.rows),)
+        launch(distance_slopes, grid, layout, tile, scale, arguments)
         return out.to(_dtype(x))
 
     def _layout(self, x: Tensor, y: Tensor, cost: Cost, eps: float | Tensor) -> Layout:
@@ -232,16 +235,16 @@ def partition(items: int, n_tiles: int, m_tiles: int, m: int) -> tuple[int, int]
 
     There are about `_PROGRAMS` of them, and column sums of at most `_MOST_PARTIAL_SUMS` groups times points.
     """
-    row_tiles = max(-(-items * n_tiles * m // _MOST_PARTIAL_SUMS), -(-n_tiles // _MOST_GROUPS))
+    row_tiles = max(_parts(items * n_tiles * m, _MOST_PARTIAL_SUMS), _parts(n_tiles, _MOST_GROUPS))
     row_tiles = min(row_tiles, n_tiles)
-    segments = max(1, min(_PROGRAMS // (items * -(-n_tiles // row_tiles)), m_tiles))
-    return row_tiles, -(-m_tiles // segments)
+    segments = max(1, min(_PROGRAMS // (items * _parts(n_tiles, row_tiles)), m_tiles))
+    return row_tiles, _parts(m_tiles, segments)
 
 
-def tile_of(layout: Layout) -> Tile:
-    """The tile of the kernels that sum over pairs."""
+def tile_of(layout: Layout, both: bool = False) -> Tile:
+    """The tile of the kernels that sum over pairs: over columns, or over both sides."""
     if layout.parts == 0:
-        return difference_tile(64 if layout.wide else 32)
+        return difference_tile(64 if layout.wide else 32, both)
     return product_tile(capability_of(layout.x.device), layout.d)
 
 
@@ -266,7 +269,7 @@ def lifted(
     }
     arguments = {"f": f, "g": g, "a": f if a is None else a, "b": g if b is None else b, **out}
     options = {"WEIGHTED": a is not None, "SIZE": POINT_TILE.rows}
-    grid = (-(-max(f.shape[1], g.shape[1]) // POINT_TILE.rows), 1)
+    grid = (len(f) * _parts(max(f.shape[1], g.shape[1]), POINT_TILE.rows),)
     launch(lifted_potentials, grid, layout, POINT_TILE, scale, arguments | options)
     return out
 
@@ -289,14 +292,14 @@ def _times(
         **{**bits, "v": v, "own": out if own is None else own, "SLOPES": own is not None, "out": out},
         **{"width": width, "WIDTH": across},
     }
-    grid = (-(-out.shape[1] // tile.rows), -(-width // across))
+    grid = (len(out) * _parts(out.shape[1], tile.rows), _parts(width, across))
     launch(plan_times, grid, layout, tile, scale, arguments | ground)
 
 
 def launch(
-    kernel: Any, grid: tuple[int, int], layout: Layout, tile: Tile, scale: Tensor, arguments: dict[str, Any]
+    kernel: Any, grid: tuple[int, ...], layout: Layout, tile: Tile, scale: Tensor, arguments: dict[str, Any]
 ) -> None:
-    """Run a kernel on a grid (items, *grid), with the arguments that it has by name."""
+    """Run a kernel on a grid, with the arguments that it has by name."""
     import triton.language as tl  # type: ignore[import-untyped]
 
     arguments = {
@@ -307,10 +310,10 @@ def launch(
         "DTYPE": tl.float64 if layout.wide else tl.float32,
         **{name: t.contiguous() if isinstance(t, Tensor) else t for name, t in arguments.items()},
     }
-    run(kernel, (len(scale), *grid), {name: arguments[name] for name in kernel.arg_names}, tile)
+    run(kernel, grid, {name: arguments[name] for name in kernel.arg_names}, tile)
 
 
-def run(kernel: Any, grid: tuple[int, int, int], arguments: dict[str, Any], tile: Tile) -> None:
+def run(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], tile: Tile) -> None:
     """Start it on the device of its tensors."""
     device = arguments["scale"].device
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
@@ -332,5 +335,6 @@ def _empty(x: Tensor, shape: Any, wide: bool = False) -> Tensor:
     return torch.empty(shape, dtype=torch.float64 if wide else _dtype(x), device=x.device)
 
 
-def _tiles(points: Tensor, size: int) -> int:
-    return -(-points.shape[1] // size)
+def _parts(count: int, size: int) -> int:
+    """How many parts of that size it takes."""
+    return -(-count // size)

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "tile_of", lambda layout: Tile(32, 32 if layout.parts else 16, 16, 1, 1))
+    monkeypatch.setattr(
+        backend, "tile_of", lambda layout, both=False: Tile(32, 16 if layout.wide else 32, 16, 1, 1)
+    )
     monkeypatch.setattr(backend, "plan_tile", lambda parts, width, wide: Tile(32, 32, 16, 1, 1))
     monkeypatch.setattr(backend, "slope_tile", lambda bits: Tile(16, 32, 8, 1, 1))
 
