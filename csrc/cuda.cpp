@@ -81,6 +81,9 @@ PYBIND11_MODULE(OTCORE_MODULE, m) {
       prepare(batch, Prepared<T>{at<T>(x), at<T>(y), at<double>(shift), at<double>(offset), at<double>(diameters)}, q.queue());
     });
   });
+  m.def("order_codes", [](const Clouds& q, Address codes) {
+    in_precision(q, [&](const auto& batch, auto) { order_codes(batch, at<long long>(codes), q.queue()); });
+  });
   m.def("sweep_scratch", [](const Clouds& q) {
     return in_precision(q, [&](const auto& batch, auto) {
       const Slots slots = slots_of(batch);
@@ -88,10 +91,11 @@ PYBIND11_MODULE(OTCORE_MODULE, m) {
     });
   });
   m.def("solve_scratch", [](const Clouds& q) { return in_precision(q, [&](const auto& batch, auto) { return solve_bytes(batch); }); });
-  m.def("softmin", [](const Clouds& q, bool turned, Address g, Address eps, Address out) {
+  m.def("box_numbers", [](const Clouds& q) { return in_precision(q, [&](const auto& batch, auto) { return box_numbers(batch); }); });
+  m.def("softmin", [](const Clouds& q, Address g, Address eps, Address boxes, Address out) {
     const Reach exact = {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity()};
-    in_precision(q, [&](const auto& batch, auto) {
-      softmin(batch, turned, at<double>(g), at<double>(eps), exact, at<double>(out), q.queue());
+    in_precision(q, [&](const auto& batch, auto zero) {
+      softmin(batch, false, at<double>(g), at<double>(eps), exact, at<decltype(zero)>(boxes), at<double>(out), q.queue());
     });
   });
   m.def("sweep", [](const Clouds& q, Address potentials, Address eps, Address scratch, Address log_sums, Address pairs) {
@@ -100,14 +104,16 @@ PYBIND11_MODULE(OTCORE_MODULE, m) {
             at<unsigned long long>(pairs), q.queue());
     });
   });
-  m.def("apply", [](const Clouds& q, Address f, Address g, Address eps, Address v, int width, Address out) {
+  m.def("apply", [](const Clouds& q, Address f, Address g, Address eps, Address v, int width, Address boxes, Address out) {
     in_precision(q, [&](const auto& batch, auto zero) {
-      apply(batch, at<double>(f), at<double>(g), at<double>(eps), at<double>(v), width, at<decltype(zero)>(out), q.queue());
+      apply(batch, at<double>(f), at<double>(g), at<double>(eps), at<double>(v), width, at<decltype(zero)>(boxes),
+            at<decltype(zero)>(out), q.queue());
     });
   });
-  m.def("grad", [](const Clouds& q, Address f, Address g, Address eps, bool normalise, Address out) {
+  m.def("grad", [](const Clouds& q, Address f, Address g, Address eps, bool normalise, Address boxes, Address out) {
     in_precision(q, [&](const auto& batch, auto zero) {
-      grad(batch, at<double>(f), at<double>(g), at<double>(eps), normalise, at<decltype(zero)>(out), q.queue());
+      grad(batch, at<double>(f), at<double>(g), at<double>(eps), normalise, at<decltype(zero)>(boxes), at<decltype(zero)>(out),
+           q.queue());
     });
   });
   m.def("solve", [](const Clouds& q, Address diameters, double eps, double rho_x, double rho_y, double scaling, double diameter,

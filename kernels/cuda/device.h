@@ -22,6 +22,7 @@ using Stream = void*;
 
 inline unsigned char* shared_memory() { return emulated::shared(); }
 inline void block_barrier() { emulated::block_barrier(); }
+inline void warp_barrier() { emulated::warp_barrier(); }
 template <class T>
 T shuffle(T v, int lane) { return emulated::shuffle(v, lane); }
 inline unsigned ballot(bool vote) { return emulated::ballot(vote); }
@@ -56,6 +57,7 @@ __device__ inline unsigned char* shared_memory() {
   return memory;
 }
 __device__ inline void block_barrier() { __syncthreads(); }
+__device__ inline void warp_barrier() { __syncwarp(); }
 template <class T>
 __device__ T shuffle(T v, int lane) { return __shfl_sync(0xffffffffu, v, lane); }
 __device__ inline unsigned ballot(bool vote) { return __ballot_sync(0xffffffffu, vote); }

@@ -6,13 +6,15 @@ namespace {
 
 template <class T, int D, int P>
 __global__ void __launch_bounds__(kRowThreads, 1)
-    grad_rows(Batch<T> batch, const double* f, const double* g, const double* eps, bool normalise, T* out) {
+    grad_rows(Batch<T> batch, const double* f, const double* g, const double* eps, bool normalise, const T* boxes, int tiles,
+              T* out) {
   const Term<T> q = term_at(batch, blockIdx.z);
   if (static_cast<int>(blockIdx.x) * kWarp >= q.n) return;
   const Scale<T> scale = scale_at<T>(batch.cost, eps[blockIdx.z]);
   const long other = q.same ? q.row : q.column - batch.rows_x;
   const int row = blockIdx.x * kWarp + threadIdx.x % kWarp;
-  const auto sum = row_sums<T, D, P, SlopeParts<D>>(q, batch.d, scale, f + q.row, g + other, nullptr, 0, 0);
+  const auto sum = row_sums<T, D, P, SlopeParts<D>>(q, batch.d, scale, f + q.row, g + other, nullptr, 0, 0,
+                                                      boxes_of(boxes, tiles, blockIdx.z));
   if (threadIdx.x >= kWarp || row >= q.n) return;
   const double factor = normalise ? 1.0 / static_cast<double>(sum.total) : q.weight_x(row) * factor_of(sum);
   // The frames of x and y differ by the slope of the shift: p = 2 only, where it is a constant times the row's sum.
@@ -28,14 +30,17 @@ __global__ void __launch_bounds__(kRowThreads, 1)
 }  // namespace
 
 template <class T>
-void grad(const Batch<T>& q, const double* f, const double* g, const double* eps, bool normalise, T* out, Stream stream) {
+void grad(const Batch<T>& q, const double* f, const double* g, const double* eps, bool normalise, T* boxes, T* out,
+          Stream stream) {
   dispatch<T>(q.d, q.cost.p, [&](auto d, auto p) {
     constexpr int D = decltype(d)::value, P = decltype(p)::value;
-    launch(grad_rows<T, D, P>, row_grid(q), kRowThreads, kRowShared<T, D, SlopeParts<D>>, stream, q, f, g, eps, normalise, out);
+    const T* filled = boxes_for<T, D>(q, g, eps, boxes, stream);
+    launch(grad_rows<T, D, P>, row_grid(q), kRowThreads, sizeof(RowMemory<T, D, SlopeParts<D>>), stream, q, f, g, eps, normalise,
+           filled, box_count(q), out);
   });
 }
 
-template void grad(const Batch<float>&, const double*, const double*, const double*, bool, float*, Stream);
-template void grad(const Batch<double>&, const double*, const double*, const double*, bool, double*, Stream);
+template void grad(const Batch<float>&, const double*, const double*, const double*, bool, float*, float*, Stream);
+template void grad(const Batch<double>&, const double*, const double*, const double*, bool, double*, double*, Stream);
 
 }  // namespace otcore::cuda

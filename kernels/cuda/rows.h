@@ -1,17 +1,18 @@
 // Sums over the columns of each row that keep a running maximum, so that nothing leaves the range: softmin, apply and
 // grad differ in what they add up.
 //
-// A block takes kRowsOfBlock rows; its warps share the columns out and their results are merged at the end.
+// A block takes the rows of a warp; its warps share the tiles of columns out, each looks at its own alone, and their
+// results are merged at the end. Where boxes are given, the tile with the highest bound goes first, and those that
+// stay far below what it gives are skipped.
 #pragma once
-#include "pair.h"
+#include "box.h"
 
 namespace otcore::cuda {
 
 constexpr int kRowWarps = 8, kRowThreads = kRowWarps * kWarp;
-constexpr int kRowColumns = 256;  // of which points are in shared memory at a time
 // Columns whose logits are computed before their exponentials; their differences stay in registers.
 template <class T, int D>
-constexpr int kRowGroup = sizeof(T) == 8 && D > 8 ? 2 : 8;
+constexpr int kRowGroup = sizeof(T) == 8 && D > 8 ? 1 : 8;
 
 // With s_ij the logit and e_ij = 2^(s_ij - top_i): the sum of b_j e_ij and of b_j e_ij times what `Sum` takes of the pair.
 template <class T, int K>
@@ -19,15 +20,24 @@ struct RowSum {
   T top, total, parts[K > 0 ? K : 1];
 };
 
+// The tile of columns that a warp looks at.
 template <class T, int D, int K>
-struct RowMemory {
-  T v[D][kRowColumns], h[kRowColumns], w[kRowColumns], values[K > 0 ? K : 1][kRowColumns];
+struct RowTile {
+  T v[D][kWarp], h[kWarp], w[kWarp], values[K > 0 ? K : 1][kWarp];
 };
 
-template <class T, int K>
-struct RowMerge {
-  RowSum<T, K> sums[kRowWarps][kWarp];
+template <class T, int D, class Parts>
+struct RowMemory {
+  union {
+    RowTile<T, D, Parts::kValues> tiles[kRowWarps];
+    RowSum<T, Parts::kParts> sums[kRowWarps][kWarp];
+  };
+  T tops[kRowWarps][kWarp];
 };
+
+// The box of a tile of columns, of whatever dimension.
+template <class T>
+constexpr int kBoxNumbers = sizeof(Box<T, 4>) / sizeof(T);
 
 // The softmin takes nothing of a pair.
 struct NoParts {
@@ -72,66 +82,99 @@ __device__ void rescale(RowSum<T, K>& sum, T top) {
   sum.top = top;
 }
 
-// The sums of row (block's first + lane), complete in the lanes of warp 0. `values` is [m][stride] (ValueParts only).
+// The sums of row (block's first + lane), complete in the lanes of warp 0. `values` is [m][stride] (ValueParts only),
+// `boxes` those of the tiles of columns, or null.
 template <class T, int D, int P, class Parts>
 __device__ RowSum<T, Parts::kParts> row_sums(const Term<T>& q, int d, const Scale<T>& scale, const double* f, const double* g,
-                                             const double* values, int stride, int width) {
+                                             const double* values, int stride, int width, const T* boxes) {
   constexpr int K = Parts::kParts, kGroup = kRowGroup<T, D>;
-  using Memory = RowMemory<T, D, Parts::kValues>;
-  Memory& memory = *reinterpret_cast<Memory*>(shared_memory());
+  RowMemory<T, D, Parts>& memory = *reinterpret_cast<RowMemory<T, D, Parts>*>(shared_memory());
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int row = blockIdx.x * kWarp + lane;
-  T u[D];
-  load_point<T, D>(q.x, row < q.n ? row : 0, d, u);
-  const Rounded<T> own = rounded<T>(level(scale, f, q.shift_x, row < q.n ? row : 0));
-  const T h = own.level;
+  const int row = blockIdx.x * kWarp + lane, near = row < q.n ? row : q.n - 1;
+  RowTile<T, D, Parts::kValues>& tile = memory.tiles[warp];
+  T u[1][D];
+  load_point<T, D>(q.x, near, d, u[0]);
+  const Rounded<T> own = rounded<T>(level(scale, f, q.shift_x, near));
+  const T h[1] = {own.level};
   RowSum<T, K> sum = {kNever<T>, 0, {}};
-  for (int first = 0; first < q.m; first += kRowColumns) {
-    block_barrier();
-    const int column = first + threadIdx.x;  // a thread loads one
+
+  const auto visit = [&](int t) {
+    const int column = t * kWarp + lane;
     const bool inside = column < q.m && q.weight_y(column) > 0;
     T v[D];
     load_point<T, D>(q.y, column < q.m ? column : 0, d, v);
-    for (int k = 0; k < D; k++) memory.v[k][threadIdx.x] = v[k];
     const Rounded<T> other = inside ? rounded<T>(level(scale, g, q.shift_y, column)) : Rounded<T>{kNever<T>, 0};
-    memory.h[threadIdx.x] = other.level;
-    memory.w[threadIdx.x] = inside ? q.weight_y(column) * other.factor : T(0);
+    warp_barrier();
+    for (int k = 0; k < D; k++) tile.v[k][lane] = v[k];
+    tile.h[lane] = other.level;
+    tile.w[lane] = inside ? q.weight_y(column) * other.factor : T(0);
     for (int k = 0; k < Parts::kValues; k++)
-      memory.values[k][threadIdx.x] =
-          inside && k < width ? static_cast<T>(values[static_cast<long>(column) * stride + k]) : T(0);
-    block_barrier();
-    const int mine = warp * (kRowColumns / kRowWarps);
-    for (int group = mine; group < mine + kRowColumns / kRowWarps; group += kGroup) {
+      tile.values[k][lane] = inside && k < width ? static_cast<T>(values[static_cast<long>(column) * stride + k]) : T(0);
+    warp_barrier();
+    for (int group = 0; group < kWarp; group += kGroup) {
       T s[kGroup], top = kNever<T>;
 #pragma unroll
       for (int c = 0; c < kGroup; c++) {
-        T v[D];
+        T point[D];
 #pragma unroll
-        for (int k = 0; k < D; k++) v[k] = memory.v[k][group + c];
-        s[c] = logit<T, P>(h + memory.h[group + c], squared_distance<T, D>(u, v), scale);
+        for (int k = 0; k < D; k++) point[k] = tile.v[k][group + c];
+        s[c] = logit<T, P>(h[0] + tile.h[group + c], squared_distance<T, D>(u[0], point), scale);
         top = s[c] > top ? s[c] : top;
       }
       rescale(sum, top);
       if (!(sum.top > kNever<T>)) continue;
 #pragma unroll
       for (int c = 0; c < kGroup; c++) {
-        T v[D], taken[Parts::kValues > 0 ? Parts::kValues : 1];
+        T point[D], taken[Parts::kValues > 0 ? Parts::kValues : 1];
 #pragma unroll
-        for (int k = 0; k < D; k++) v[k] = memory.v[k][group + c];
-        for (int k = 0; k < Parts::kValues; k++) taken[k] = memory.values[k][group + c];
-        const T e = memory.w[group + c] * exp2_of(s[c] - sum.top);
+        for (int k = 0; k < D; k++) point[k] = tile.v[k][group + c];
+        for (int k = 0; k < Parts::kValues; k++) taken[k] = tile.values[k][group + c];
+        const T e = tile.w[group + c] * exp2_of(s[c] - sum.top);
         sum.total += e;
-        Parts::template add<T, D, P>(sum.parts, e, u, v, taken, scale.floor);
+        Parts::template add<T, D, P>(sum.parts, e, u[0], point, taken, scale.floor);
       }
     }
+  };
+
+  const int tiles = (q.m + kWarp - 1) / kWarp;
+  int first = -1;
+  T limit = kNever<T>;
+  Box<T, D> box;
+  const auto bound = [&](int t) {
+    return highest_logit<T, D, P>(box, *reinterpret_cast<const Box<T, D>*>(boxes + static_cast<long>(t) * kBoxNumbers<T>), scale);
+  };
+  if (boxes) {
+    box = box_of<T, D, 1>(u, h);
+    T best = kNever<T>;
+    for (int t = warp * kWarp + lane; t < tiles; t += kRowThreads) {
+      const T here = bound(t);
+      if (here > best) best = here, first = t;
+    }
+    const T highest = warp_max(best);
+    const unsigned owners = ballot(first >= 0 && best == highest);
+    first = owners ? shuffle(first, first_bit(owners)) : -1;
+    if (first >= 0) visit(first);
+    memory.tops[warp][lane] = sum.top;
+    block_barrier();
+    T known = kNever<T>;
+    for (int other = 0; other < kRowWarps; other++) known = memory.tops[other][lane] > known ? memory.tops[other][lane] : known;
+    limit = -warp_max(-known) + kCutoff<T>;
   }
+  for (int group = warp * kWarp; group < tiles; group += kRowThreads) {
+    const int t = group + lane;
+    unsigned wanted = ballot(t < tiles && t != first && !(boxes && bound(t) < limit));
+    while (wanted) {
+      visit(group + first_bit(wanted));
+      wanted &= wanted - 1;
+    }
+  }
+
   block_barrier();
-  RowMerge<T, K>& merge = *reinterpret_cast<RowMerge<T, K>*>(shared_memory());
-  merge.sums[warp][lane] = sum;
+  memory.sums[warp][lane] = sum;
   block_barrier();
   if (warp == 0)
     for (int other = 1; other < kRowWarps; other++) {
-      RowSum<T, K> next = merge.sums[other][lane];
+      RowSum<T, K> next = memory.sums[other][lane];
       rescale(sum, next.top);
       rescale(next, sum.top);
       sum.total += next.total;
@@ -142,16 +185,47 @@ __device__ RowSum<T, Parts::kParts> row_sums(const Term<T>& q, int d, const Scal
   return sum;
 }
 
+// The boxes of the tiles of columns of each term, a warp each; [term][tiles][kBoxNumbers].
+template <class T, int D>
+__global__ void box_tiles(Batch<T> batch, const double* g, const double* eps, int tiles, T* boxes) {
+  const Term<T> q = term_at(batch, blockIdx.z);
+  const Scale<T> scale = scale_at<T>(batch.cost, eps[blockIdx.z]);
+  const int t = blockIdx.x, column = t * kWarp + threadIdx.x;
+  const bool inside = column < q.m && q.weight_y(column) > 0;
+  T v[1][D], h[1];
+  load_point<T, D>(q.y, column < q.m ? column : 0, batch.d, v[0]);
+  const double* potential = g ? g + (q.same ? q.row : q.column - batch.rows_x) : nullptr;
+  h[0] = inside ? static_cast<T>(level(scale, potential, q.shift_y, column)) : kNever<T>;
+  const Box<T, D> box = box_of<T, D, 1>(v, h);
+  if (threadIdx.x == 0)
+    *reinterpret_cast<Box<T, D>*>(boxes + (static_cast<long>(blockIdx.z) * tiles + t) * kBoxNumbers<T>) = box;
+}
+
+template <class T>
+int box_count(const Batch<T>& q) {
+  const int columns = q.first_kind == 1 ? q.n : q.m;
+  return (columns + kWarp - 1) / kWarp;
+}
+
+// Fills `boxes` where there are any, and the dimension is one in which they pay; returns them, else null.
+template <class T, int D>
+T* boxes_for(const Batch<T>& q, const double* g, const double* eps, T* boxes, Stream stream) {
+  if (!boxes || !kPruned<D>) return nullptr;
+  launch(box_tiles<T, D>, dim3(box_count(q), 1, q.terms()), kWarp, 0, stream, q, g, eps, box_count(q), boxes);
+  return boxes;
+}
+
+// Those of term z.
+template <class T>
+__device__ const T* boxes_of(const T* boxes, int tiles, int z) {
+  return boxes ? boxes + static_cast<long>(z) * tiles * kBoxNumbers<T> : nullptr;
+}
+
 // 2^top, as a factor that may be out of T's range.
 template <class T, int K>
 __device__ double factor_of(const RowSum<T, K>& sum) {
   return exp2(static_cast<double>(sum.top));
 }
-
-template <class T, int D, class Parts>
-constexpr std::size_t kRowShared = sizeof(RowMemory<T, D, Parts::kValues>) > sizeof(RowMerge<T, Parts::kParts>)
-                                       ? sizeof(RowMemory<T, D, Parts::kValues>)
-                                       : sizeof(RowMerge<T, Parts::kParts>);
 
 template <class T>
 dim3 row_grid(const Batch<T>& q, bool turned = false) {

@@ -6,7 +6,8 @@ namespace {
 
 template <class T, int D, int P>
 __global__ void __launch_bounds__(kRowThreads, 1) 
-    softmin_rows(Batch<T> batch, bool turned, const double* g, const double* eps, Reach reach, double* out) {
+    softmin_rows(Batch<T> batch, bool turned, const double* g, const double* eps, Reach reach, const T* boxes, int tiles,
+                 double* out) {
   const Term<T> straight = term_at(batch, blockIdx.z);
   if (turned && straight.same) return;
   const Term<T> q = turned ? straight.turned() : straight;
@@ -16,7 +17,8 @@ __global__ void __launch_bounds__(kRowThreads, 1)
   const Scale<T> scale = scale_at<T>(batch.cost, own);
   const double* potential = g ? g + (q.same ? q.row : q.column - batch.rows_x) : nullptr;
   // The frames take their shift off a potential of zero, too.
-  const RowSum<T, 0> sum = row_sums<T, D, P, NoParts>(q, batch.d, scale, nullptr, potential, nullptr, 0, 0);
+  const RowSum<T, 0> sum = row_sums<T, D, P, NoParts>(q, batch.d, scale, nullptr, potential, nullptr, 0, 0,
+                                                              boxes_of(boxes, tiles, blockIdx.z));
   const int row = blockIdx.x * kWarp + threadIdx.x % kWarp;
   if (threadIdx.x < kWarp && row < q.n)
     out[q.row + row] = -(static_cast<double>(sum.top) + log2(static_cast<double>(sum.total))) / scale.rate / (1 + own / rho);
@@ -25,15 +27,24 @@ __global__ void __launch_bounds__(kRowThreads, 1)
 }  // namespace
 
 template <class T>
-void softmin(const Batch<T>& q, bool turned, const double* g, const double* eps, Reach reach, double* out, Stream stream) {
+void softmin(const Batch<T>& q, bool turned, const double* g, const double* eps, Reach reach, T* boxes, double* out,
+             Stream stream) {
   dispatch<T>(q.d, q.cost.p, [&](auto d, auto p) {
     constexpr int D = decltype(d)::value, P = decltype(p)::value;
-    launch(softmin_rows<T, D, P>, row_grid(q, turned), kRowThreads, kRowShared<T, D, NoParts>, stream, q, turned, g, eps, reach,
-           out);
+    const T* filled = boxes_for<T, D>(q, g, eps, boxes, stream);
+    launch(softmin_rows<T, D, P>, row_grid(q, turned), kRowThreads, sizeof(RowMemory<T, D, NoParts>), stream, q, turned, g, eps, reach,
+           filled, box_count(q), out);
   });
 }
 
-template void softmin(const Batch<float>&, bool, const double*, const double*, Reach, double*, Stream);
-template void softmin(const Batch<double>&, bool, const double*, const double*, Reach, double*, Stream);
+template <class T>
+std::size_t box_numbers(const Batch<T>& q) {
+  return static_cast<std::size_t>(q.terms()) * box_count(q) * kBoxNumbers<T>;
+}
+
+template std::size_t box_numbers(const Batch<float>&);
+template std::size_t box_numbers(const Batch<double>&);
+template void softmin(const Batch<float>&, bool, const double*, const double*, Reach, float*, double*, Stream);
+template void softmin(const Batch<double>&, bool, const double*, const double*, Reach, double*, double*, Stream);
 
 }  // namespace otcore::cuda

@@ -258,7 +258,7 @@ void solve(const Batch<T>& q, const double* diameters, const Settings& settings,
   const State<T> state = state_in(arena, q, potentials);
   launch(begin_terms<T>, dim3(q.terms()), kBeginThreads, sizeof(StepMemory), stream, q, diameters, settings, state);
   if (!settings.warm)
-    for (const bool turned : {false, true}) softmin(q, turned, nullptr, state.eps, settings.reach, potentials, stream);
+    for (const bool turned : {false, true}) softmin(q, turned, nullptr, state.eps, settings.reach, static_cast<T*>(nullptr), potentials, stream);
   if (small(q))
     dispatch<T>(q.d, q.cost.p, [&](auto d, auto p) {
       constexpr int D = decltype(d)::value, P = decltype(p)::value;

@@ -4,15 +4,11 @@
 // columns travel from lane to lane with them. Partial sums go to memory and are added in a fixed order by
 // `log_sum` below: the same call gives the same bits.
 #pragma once
-#include "pair.h"
+#include "box.h"
 
 namespace otcore::cuda {
 
 constexpr int kSweepWarps = 4, kSweepThreads = kSweepWarps * kWarp;
-// Tiles of columns whose logits stay below this are skipped: each row then misses less than 2^-40 of the mass of b.
-constexpr double kCutoff = -40;
-template <int D>
-constexpr bool kPruned = D <= 4;
 // Sums outside are computed again, exactly: below, what was skipped or rounded to zero might show; above, they
 // overflow.
 template <int D>
@@ -36,30 +32,8 @@ struct SweepMemory {
   static constexpr int kTiles = kBlock / kWarp;
   T v[D][kBlock], h[kBlock], w[kBlock], factor[kBlock];
   T sums[kSweepWarps][kBlock];
-  T low[D][kTiles], high[D][kTiles], top[kTiles];
+  Box<T, D> boxes[kTiles];
 };
-
-// The bounding box of the points of a warp, and their largest potential; every lane has it.
-template <class T, int D>
-struct Box {
-  T low[D], high[D], top;
-};
-
-template <class T, int D, int R>
-__device__ Box<T, D> box_of(const T (&u)[R][D], const T (&h)[R]) {
-  Box<T, D> box;
-  box.top = h[0];
-  for (int r = 1; r < R; r++) box.top = h[r] > box.top ? h[r] : box.top;
-  box.top = warp_max(box.top);
-#pragma unroll
-  for (int k = 0; k < D; k++) {
-    T low = -kNever<T>, high = kNever<T>;
-    for (int r = 0; r < R; r++)
-      if (h[r] > kNever<T>) low = u[r][k] < low ? u[r][k] : low, high = u[r][k] > high ? u[r][k] : high;
-    box.low[k] = -warp_max(-low), box.high[k] = warp_max(high);
-  }
-  return box;
-}
 
 // Row blocks [i0, i1) of the term against column segments [j0, j1), into one slot of the partial sums each way; of
 // a self-term, only those at or above the diagonal. Called by a whole block.
@@ -105,28 +79,16 @@ __device__ void sweep_blocks(const Term<T>& q, int d, const Scale<T>& scale, con
         for (int other = 0; other < kSweepWarps; other++) memory.sums[other][c] = 0;
         if (kPrune) {
           const Box<T, D> tile = box_of<T, D, 1>(v, k);
-          if (lane == 0) {
-            for (int s = 0; s < D; s++) memory.low[s][c / kWarp] = tile.low[s], memory.high[s][c / kWarp] = tile.high[s];
-            memory.top[c / kWarp] = tile.top;
-          }
+          if (lane == 0) memory.boxes[c / kWarp] = tile;
         }
       }
       block_barrier();
       for (int group = 0; group < Memory::kTiles; group += kWarp) {
         // The tiles of this group that matter to the rows of the warp, one bit each.
-        bool wanted = group + lane < Memory::kTiles && j * kBlock + (group + lane) * kWarp < q.m && rows_inside > 0;
-        if (kPrune && wanted) {
-          const int t = group + lane;
-          T square = 0;
-          for (int s = 0; s < D; s++) {
-            const T below = box.low[s] - memory.high[s][t], above = memory.low[s][t] - box.high[s];
-            T gap = below > above ? below : above;
-            gap = gap > 0 ? gap : 0;
-            square += gap * gap;
-          }
-          // Not "below the cutoff": NaN potentials must be seen.
-          wanted = !(logit<T, P>(box.top + memory.top[t], square, scale) < T(kCutoff));
-        }
+        const int mine = group + lane;
+        bool wanted = mine < Memory::kTiles && j * kBlock + mine * kWarp < q.m && rows_inside > 0;
+        // Not "at least the cutoff": NaN potentials must be seen.
+        if (kPrune && wanted) wanted = !(highest_logit<T, D, P>(box, memory.boxes[mine], scale) < kCutoff<T>);
         unsigned tiles = ballot(wanted);
         visited += static_cast<unsigned long long>(bit_count(tiles)) * kWarp * rows_inside;
         while (tiles) {

@@ -18,12 +18,21 @@ struct Prepared {
 template <class T>
 void prepare(const Batch<T>& raw, const Prepared<T>& out, Stream stream);
 
+// codes[row] of x, then of y: sorted by them, points that follow one another are near (d <= 4).
+template <class T>
+void order_codes(const Batch<T>& q, long long* codes, Stream stream);
+
 // How the sums of a batch are shared out.
 struct Slots {
   int rows, columns;
 };
 template <class T>
 Slots slots_of(const Batch<T>& q);
+
+// Scratch memory of softmin, apply and grad, in which they bound what tiles of columns can add, to skip those that add
+// nothing: numbers of T. It pays for clouds in spatial order; without it (null) every pair is visited.
+template <class T>
+std::size_t box_numbers(const Batch<T>& q);
 
 struct Reach {
   double x, y;  // rho of the two sides; infinite where a marginal is exact
@@ -32,7 +41,8 @@ struct Reach {
 // out[place] = -eps log sum_j b_j exp((g_j - C_ij) / eps), divided by 1 + eps / rho, for the rows of each term, or
 // where `turned` for the columns of those that are not self-terms; g is null (zero) or as long as the rows of y.
 template <class T>
-void softmin(const Batch<T>& q, bool turned, const double* g, const double* eps, Reach reach, double* out, Stream stream);
+void softmin(const Batch<T>& q, bool turned, const double* g, const double* eps, Reach reach, T* boxes, double* out,
+             Stream stream);
 
 // log_sums[place] = log r_i and log c_j; potentials likewise. Terms that are `finished` (null: none) are left alone, and
 // pairs[term] counts the pairs visited. Scratch: [slots.rows + slots.columns][length].
@@ -42,12 +52,13 @@ void sweep(const Batch<T>& q, const double* potentials, const double* eps, const
 
 // out[row][k] = a_i sum_j b_j e_ij v[row of y][k].
 template <class T>
-void apply(const Batch<T>& q, const double* f, const double* g, const double* eps, const double* v, int width, T* out,
-           Stream stream);
+void apply(const Batch<T>& q, const double* f, const double* g, const double* eps, const double* v, int width, T* boxes,
+           T* out, Stream stream);
 
 // out[row] = a_i sum_j b_j e_ij dC(x_i, y_j) / dx_i; `normalise` divides by a_i r_i.
 template <class T>
-void grad(const Batch<T>& q, const double* f, const double* g, const double* eps, bool normalise, T* out, Stream stream);
+void grad(const Batch<T>& q, const double* f, const double* g, const double* eps, bool normalise, T* boxes, T* out,
+          Stream stream);
 
 struct Settings {
   double eps, scaling, diameter;  // diameter < 0: of the bounding box

@@ -24,6 +24,8 @@ MOST_DIMENSIONS = 16
 # Older GPUs have no code in the wheels, and nothing to compile it from.
 _LEAST_CAPABILITY = (8, 0)
 _CROSS, _SELF = 0, 1  # kinds of transport problems, in the order of kernels/cuda/batch.h
+# Clouds of so many points in so few dimensions are put in spatial order: tiles far apart are then skipped.
+_ORDERED_POINTS, _ORDERED_DIMENSIONS = 2048, 4
 
 
 def _native() -> Any:
@@ -43,6 +45,24 @@ class _Clouds(NamedTuple):
     native: Any
     diameters: Tensor
     kept: Sequence[Tensor | None]
+
+
+class _Order(NamedTuple):
+    """Of the points of both clouds, (B, N) and (B, M) indices; None: as they come."""
+
+    x: Tensor | None
+    y: Tensor | None
+
+    def place(self, *tensors: Tensor) -> list[Tensor]:
+        """What belongs to points of x, y, x, y, ... in this order."""
+        return [_taken(t, order) for t, order in zip(tensors, self * len(tensors), strict=False)]
+
+    def restore(self, *tensors: Tensor) -> list[Tensor]:
+        """The inverse of `place`."""
+        if self.x is None or self.y is None:
+            return list(tensors)
+        inverse = _Order(self.x.argsort(-1), self.y.argsort(-1))
+        return inverse.place(*tensors)
 
 
 class Cuda:
@@ -94,12 +114,13 @@ class Cuda:
         floor: float = 0.0,
     ) -> Tensor:
         with _on(x):
+            order = self._order(x, y)
+            x, y, _, g, _, b = order.place(x, y, x, _wide(g), x, b)
             q = self._clouds(x, y, None, b, cost, floor)
             out = x.new_empty(x.shape[:2], dtype=torch.float64)
-            g64, temperatures = _wide(g), _temperatures(eps, x)
-            where = g64.data_ptr(), temperatures.data_ptr(), out.data_ptr()
-            self._native.softmin(q.native, False, *where)
-            return out.to(x.dtype)
+            held = g, _temperatures(eps, x), self._boxes(q)
+            self._native.softmin(q.native, *(t.data_ptr() for t in held), out.data_ptr())
+            return order.restore(out)[0].to(x.dtype)
 
     def sweep(
         self,
@@ -116,16 +137,21 @@ class Cuda:
         floor: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         with _on(x):
+            order = self._order(x, y)
+            x, y, f, g, a, b = order.place(x, y, _wide(f), _wide(g), a, b)
             q = self._clouds(x, y, a, b, cost, floor, kind=_SELF if same else _CROSS)
-            potentials = torch.cat([t.double().flatten() for t in (f, g)])
+            potentials = torch.cat([f.flatten(), g.flatten()])
             sums = torch.empty_like(potentials)
             scratch = x.new_empty(self._native.sweep_scratch(q.native))
             pairs = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-            temperatures = _temperatures(eps, x)
-            held = (potentials, temperatures, scratch, sums, pairs)
+            held = (potentials, _temperatures(eps, x), scratch, sums, pairs)
             self._native.sweep(q.native, *(t.data_ptr() for t in held))
             log_r = sums[: f.numel()].view_as(f).to(x.dtype)
-            return log_r, log_r if same else sums[f.numel() :].view_as(g).to(x.dtype)
+            if same:
+                log_r = order.restore(log_r)[0]
+                return log_r, log_r
+            log_r, log_c = order.restore(log_r, sums[f.numel() :].view_as(g).to(x.dtype))
+            return log_r, log_c
 
     def apply(
         self,
@@ -142,12 +168,16 @@ class Cuda:
         floor: float = 0.0,
     ) -> Tensor:
         with _on(x):
+            order = self._order(x, y)
+            x, y, f, g, a, b, _, v = order.place(x, y, _wide(f), _wide(g), a, b, x, _wide(v))
             q = self._clouds(x, y, a, b, cost, floor)
             width = v.shape[-1]
             out = x.new_empty(*x.shape[:2], width)
-            held = _wide(f), _wide(g), _temperatures(eps, x), _wide(v)
-            self._native.apply(q.native, *(t.data_ptr() for t in held), width, out.data_ptr())
-            return out
+            held = f, g, _temperatures(eps, x), v
+            boxes = self._boxes(q)
+            where = width, boxes.data_ptr(), out.data_ptr()
+            self._native.apply(q.native, *(t.data_ptr() for t in held), *where)
+            return order.restore(out)[0]
 
     def grad(
         self,
@@ -164,33 +194,39 @@ class Cuda:
         floor: float = 0.0,
     ) -> Tensor:
         with _on(x):
+            order = self._order(x, y)
+            x, y, f, g, a, b = order.place(x, y, _wide(f), _wide(g), a, b)
             q = self._clouds(x, y, a, b, cost, floor)
             out = torch.empty_like(x)
-            held = _wide(f), _wide(g), _temperatures(eps, x)
-            self._native.grad(q.native, *(t.data_ptr() for t in held), normalise, out.data_ptr())
-            return out
+            held = f, g, _temperatures(eps, x)
+            boxes = self._boxes(q)
+            where = normalise, boxes.data_ptr(), out.data_ptr()
+            self._native.grad(q.native, *(t.data_ptr() for t in held), *where)
+            return order.restore(out)[0]
 
     def anneal(self, problem: Problem) -> Solved:
         """`otcore.solver.anneal`, decided on the device."""
         q = problem
         with _on(q.x):
-            weights = (q.a, q.b) if q.weighted else (None, None)
+            order = _Order(None, None) if q.sizes else self._order(q.x, q.y)
+            x, y, a, b = order.place(q.x, q.y, q.a, q.b)
             kinds = 3 if q.debias else 1
-            a, b = weights
-            clouds = self._clouds(q.x, q.y, a, b, q.cost, q.floor, kinds=kinds, sizes=q.sizes)
-            shapes = [t.shape for t in ((q.a, q.b, q.a, q.b) if q.debias else (q.a, q.b))]
-            potentials = q.x.new_empty(sum(shape.numel() for shape in shapes), dtype=torch.float64)
+            given_a, given_b = (a, b) if q.weighted else (None, None)
+            clouds = self._clouds(x, y, given_a, given_b, q.cost, q.floor, kinds=kinds, sizes=q.sizes)
+            shapes = [t.shape for t in ((a, b, a, b) if q.debias else (a, b))]
+            potentials = x.new_empty(sum(shape.numel() for shape in shapes), dtype=torch.float64)
             starts = accumulate((shape.numel() for shape in shapes), initial=0)
             parts = [
                 potentials[start : start + shape.numel()].view(shape)
                 for start, shape in zip(starts, shapes, strict=False)
             ]
-            for part, first in zip(parts, q.init or (), strict=False):
-                if first is not None:
+            if q.init is not None:
+                given = order.place(*(t for t in q.init if t is not None))
+                for part, first in zip(parts, given, strict=False):
                     part.copy_(first)
-            told = q.x.new_empty(q.items, self._native.TOLD, dtype=torch.float64)
+            told = x.new_empty(q.items, self._native.TOLD, dtype=torch.float64)
             size = self._native.solve_scratch(clouds.native)
-            scratch = torch.empty(size, dtype=torch.uint8, device=q.x.device)
+            scratch = torch.empty(size, dtype=torch.uint8, device=x.device)
             self._native.solve(
                 clouds.native,
                 clouds.diameters.data_ptr(),
@@ -206,9 +242,32 @@ class Cuda:
                 scratch.data_ptr(),
             )
             value, status, n_iter, error, pairs = told.unbind(-1)
-            f, g, f_xx, g_yy = (*parts, None, None)[:4]
+            f, g, f_xx, g_yy = (*order.restore(*parts), None, None)[:4]
             solution = Potentials(f, g, f_xx, g_yy)  # type: ignore[arg-type]
-            return Solved(value.to(q.x.dtype), solution, status.long(), n_iter.long(), error, pairs)
+            return Solved(value.to(x.dtype), solution, status.long(), n_iter.long(), error, pairs)
+
+    def _order(self, x: Tensor, y: Tensor) -> _Order:
+        """Along a Hilbert curve, where that pays."""
+        if min(x.shape[1], y.shape[1]) < _ORDERED_POINTS or x.shape[-1] > _ORDERED_DIMENSIONS:
+            return _Order(None, None)
+        counts = x.shape[:2].numel(), y.shape[:2].numel()
+        codes = torch.empty(sum(counts), dtype=torch.int64, device=x.device)
+        clouds = self._described((x, y, *[None] * 6), (len(x), x.shape[1], y.shape[1]), 2, 0.0)
+        self._native.order_codes(clouds, codes.data_ptr())
+        return _Order(
+            *(
+                part.view(t.shape[:2]).sort(dim=-1, stable=True).indices
+                for part, t in zip(codes.split(counts), (x, y), strict=True)  # type: ignore[no-untyped-call]
+            )
+        )
+
+    def _boxes(self, q: _Clouds) -> Tensor:
+        """Memory for the bounds of tiles; empty where they do not pay."""
+        u, v = q.kept[0], q.kept[1]
+        assert u is not None
+        assert v is not None
+        pays = v.shape[1] >= _ORDERED_POINTS and u.shape[-1] <= _ORDERED_DIMENSIONS
+        return u.new_empty(self._native.box_numbers(q.native) if pays else 0)
 
     def _clouds(
         self,
@@ -232,21 +291,41 @@ class Cuda:
             starts = [_starts(counts, batch, x) for counts in sizes]
             items, n, m = batch * len(sizes.n), max(sizes.n), max(sizes.m)
         u, v = torch.empty_like(x), torch.empty_like(y)
-        rows_x, rows_y = x.shape[:2].numel(), y.shape[:2].numel()
-        shift = x.new_empty(rows_x + rows_y, dtype=torch.float64)
+        shift = x.new_empty(x.shape[:2].numel() + y.shape[:2].numel(), dtype=torch.float64)
         offset, diameters = (x.new_empty(count, dtype=torch.float64) for count in (items * d, items))
-        stream = torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
-
-        def native(points: Sequence[Tensor | None]) -> Any:
-            wide = x.dtype == torch.float64
-            where = (0 if t is None else t.data_ptr() for t in points)
-            shape = n, m, rows_x, rows_y, items, d, kind, kinds
-            return self._native.Clouds(wide, *where, *shape, cost, floor, stream)
-
         out = (u, v, shift, offset, diameters)
-        self._native.prepare(native((x, y, a, b, None, None, *starts)), *(t.data_ptr() for t in out))
+        raw = self._described((x, y, a, b, None, None, *starts), (items, n, m), cost, floor, kind, kinds)
+        self._native.prepare(raw, *(t.data_ptr() for t in out))
         kept = (u, v, a, b, shift, offset, *starts)
-        return _Clouds(native(kept), diameters, kept)
+        return _Clouds(self._described(kept, (items, n, m), cost, floor, kind, kinds), diameters, kept)
+
+    def _described(
+        self,
+        points: Sequence[Tensor | None],
+        shape: tuple[int, int, int],
+        cost: Cost,
+        floor: float,
+        kind: int = _CROSS,
+        kinds: int = 1,
+    ) -> Any:
+        """Addresses of x, y, a, b, shift, offset and starts, and what they are, as the kernels take it."""
+        x, y = points[:2]
+        assert x is not None
+        assert y is not None
+        items, n, m = shape
+        stream = torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
+        where = (0 if t is None else t.data_ptr() for t in points)
+        counts = n, m, x.shape[:2].numel(), y.shape[:2].numel(), items, x.shape[-1]
+        return self._native.Clouds(
+            x.dtype == torch.float64, *where, *counts, kind, kinds, cost, floor, stream
+        )
+
+
+def _taken(t: Tensor, order: Tensor | None) -> Tensor:
+    if order is None:
+        return t
+    index = order if t.dim() == 2 else order.unsqueeze(-1).expand_as(t)
+    return t.gather(1, index)
 
 
 def _on(x: Tensor) -> Any:

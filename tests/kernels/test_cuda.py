@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import otcore
 from otcore import SamplesLoss, Status, backends, sinkhorn, sinkhorn_divergence
@@ -146,6 +147,45 @@ def test_tiles_out_of_reach_are_skipped(kernels: Emulated, dtype: torch.dtype) -
     solved = kernels.anneal(q)
     assert solved.n_iter.tolist() == [1]
     assert 0.02 * n * m < float(solved.pairs) < 0.3 * n * m
+
+
+@pytest.fixture
+def ordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small clouds are put in spatial order as well, and their tiles skipped."""
+    monkeypatch.setattr("otcore.backends.cuda._ORDERED_POINTS", 64)
+
+
+@pytest.mark.usefixtures("ordered")
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("d", [1, 2, 3, 4])
+def test_clouds_in_spatial_order_give_the_same(kernels: Emulated, d: int, p: int) -> None:
+    """Every verb and a solve, with results in the order of the points as they were given."""
+    x, y = cloud(300, d, 1, batch=2), cloud(400, d, 2, batch=2)
+    placed = kernels._order(x, y).place(x)[0]
+    assert steps(placed) < 0.7 * steps(x)
+    a, b = weights(300, 3, batch=2), weights(400, 4, batch=2)
+    b[:, :7] = 0
+    dense, ground = Dense(), {"cost": p, "eps": 0.02**p}
+    g = dense.softmin(y, x, torch.zeros_like(a), a, **ground)
+    f = dense.softmin(x, y, g, b, **ground)
+    v = torch.randn(2, 400, 5, dtype=torch.float64)
+    for verb, tensors in {
+        "softmin": (x, y, g, b),
+        "apply": (x, y, f, g, a, b, v),
+        "grad": (x, y, f, g, a, b),
+    }.items():
+        got, expected = (getattr(one, verb)(*tensors, **ground) for one in (kernels, dense))
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-12)
+    for got, expected in zip(
+        *(one.sweep(x, y, f, g, a, b, **ground) for one in (kernels, dense)), strict=True
+    ):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-10)
+    q = make_problem(x, y, p=p, blur=0.2, tol=1e-7)
+    assert_same(kernels.anneal(q), anneal(dense, q), q)
+
+
+def steps(points: Tensor) -> float:
+    return float((points[:, 1:] - points[:, :-1]).norm(dim=-1).mean())
 
 
 @pytest.mark.parametrize("p", [1, 2])
