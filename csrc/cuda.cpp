@@ -46,6 +46,20 @@ auto in_precision(const Clouds& q, Verb&& verb) {
   return q.wide ? verb(q.batch<double>(), double()) : verb(q.batch<float>(), float());
 }
 
+// otcore::cuda::Steps of either precision.
+struct Solve {
+  Clouds clouds;
+  Settings settings;
+  Address potentials, scratch;
+
+  template <class Verb>
+  auto with(Verb&& verb) const {
+    return in_precision(clouds, [&](const auto& batch, auto zero) {
+      return verb(Steps<decltype(zero)>(batch, settings, at<double>(potentials), at<void>(scratch)));
+    });
+  }
+};
+
 // Ctrl-C, looked for a few times a second.
 bool interrupted() {
   using Clock = std::chrono::steady_clock;
@@ -74,6 +88,29 @@ PYBIND11_MODULE(OTCORE_MODULE, m) {
         return Clouds{wide, x, y, a, b, shift, offset, n_start, m_start, n, m, rows_x, rows_y, items, d, first_kind, kinds, p,
                       floor, stream};
       }));
+  py::class_<Settings>(m, "Settings")
+      .def(py::init([](double eps, double rho_x, double rho_y, double scaling, double diameter, double tol, int max_iter,
+                       bool warm) {
+        return Settings{eps, scaling, diameter, {rho_x, rho_y}, tol, max_iter, warm};
+      }));
+  py::class_<Solve>(m, "Steps")
+      .def(py::init([](const Clouds& clouds, const Settings& settings, Address potentials, Address scratch) {
+        return Solve{clouds, settings, potentials, scratch};
+      }))
+      .def("bytes", [](const Solve& solve) { return solve.with([](const auto& steps) { return steps.bytes(); }); })
+      .def("places", [](const Solve& solve) {
+        const StepPlaces found = solve.with([](const auto& steps) { return steps.places(); });
+        return py::make_tuple(found.eps, found.log_sums, found.finished);
+      })
+      .def("begin", [](const Solve& solve, Address diameters, Address stream) {
+        solve.with([&](const auto& steps) { steps.begin(at<double>(diameters), reinterpret_cast<Stream>(stream)); });
+      })
+      .def("decide", [](const Solve& solve, Address stream) {
+        solve.with([&](const auto& steps) { steps.decide(reinterpret_cast<Stream>(stream)); });
+      })
+      .def("tell", [](const Solve& solve, Address told, Address stream) {
+        solve.with([&](const auto& steps) { steps.tell(at<double>(told), reinterpret_cast<Stream>(stream)); });
+      });
   m.attr("TOLD") = kTold;
   m.def("prepare", [](const Clouds& q, Address x, Address y, Address shift, Address offset, Address diameters) {
     in_precision(q, [&](const auto& batch, auto zero) {
@@ -116,9 +153,8 @@ PYBIND11_MODULE(OTCORE_MODULE, m) {
            q.queue());
     });
   });
-  m.def("solve", [](const Clouds& q, Address diameters, double eps, double rho_x, double rho_y, double scaling, double diameter,
-                    double tol, int max_iter, bool warm, Address potentials, Address told, Address scratch) {
-    const Settings settings = {eps, scaling, diameter, {rho_x, rho_y}, tol, max_iter, warm};
+  m.def("solve", [](const Clouds& q, const Settings& settings, Address diameters, Address potentials, Address told,
+                    Address scratch) {
     in_precision(q, [&](const auto& batch, auto) {
       solve(batch, at<double>(diameters), settings, at<double>(potentials), at<double>(told), at<void>(scratch), interrupted,
             q.queue());

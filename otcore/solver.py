@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .anderson import Anderson
 from .backends import Backend, prepared
+from .backends.stepped import SteppedSolve, kernels_for
 from .dual import averaged, damping, gauged, geomloss_value, marginal_error, translated, transport_value
 from .problem import Problem
 from .schedule import annealing_temperatures, bounding_box_diagonal, extrapolated
@@ -70,6 +71,9 @@ def anneal(backend: Backend, problem: Problem) -> Solved:
             torch.cat([part.pairs for part in parts]),
         )
     backend = prepared(backend, problem)
+    native = kernels_for(backend, problem)
+    if native is not None:
+        return SteppedSolve(backend, native, problem).run()
     cross, xx, yy = _pairs(problem)
     init = None if problem.init is None else problem.init.to(problem.x.dtype)
     batch = len(problem.x)

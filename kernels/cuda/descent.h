@@ -183,6 +183,9 @@ __device__ inline void judge(Control& c, const double* sums, int slices, bool sa
     c.finished = 1;
     c.status = !finite ? kNotFinite : good ? kConverged : kMaxIter;
     c.value = all[1] + (same ? all[1] : all[2]) - c.eps * (all[3] - c.mass_x * mass_y);
+    // The constant that exact marginals leave free: <a, f> = <b, g>.
+    const bool balanced = rho.x == kInfinite && rho.y == kInfinite;
+    c.translation = balanced && !same ? (all[2] - all[1]) / (c.mass_x + mass_y) : 0;
     return;
   }
   c.advance = (stop || (c.lost && over)) && !final;
@@ -225,10 +228,14 @@ __device__ __noinline__ void residual(const Batch<T>& batch, int t, const Settin
   const Slice part = slice_of(q.size(), slice, slices);
   double products[2 * kWindow];
   for (int k = 0; k < 2 * kWindow; k++) products[k] = 0;
-  for (int e = part.first + threadIdx.x; e < part.last && !c.finished; e += blockDim.x) {
+  for (int e = part.first + threadIdx.x; e < part.last; e += blockDim.x) {
     const long place = q.place(e);
     const bool row = e < q.n;
     const double z = state.z[place];
+    if (c.finished) {
+      state.z[place] = z + (row ? c.translation : -c.translation);
+      continue;
+    }
     const double image = averaged(z, state.log_sums[place], c.eps, row ? rho.x : rho.y) + (row ? c.translation : -c.translation);
     const double rest = image - z;
     if (c.better) state.best[place] = z;

@@ -112,14 +112,16 @@ bool small(const Batch<T>& q) {
   return q.n <= kSmall && q.m <= kSmall;
 }
 
+// `sweeps`: whether sweeps are made here, and need memory.
 template <class T>
-State<T> state_in(Arena& arena, const Batch<T>& q, double* potentials) {
+State<T> state_in(Arena& arena, const Batch<T>& q, double* potentials, bool sweeps) {
   State<T> s{};
   const std::size_t length = q.length(), terms = q.terms();
   const long longest = q.n > q.m ? q.n : q.m;
   s.length = q.length();
-  const Slots slots = small(q) ? Slots{1, 1} : slots_of(q);
-  s.slices = small(q) ? 1 : static_cast<int>((2 * longest + kSliceElements - 1) / kSliceElements);
+  const bool whole = sweeps && small(q);  // a block takes a whole term
+  const Slots slots = !sweeps ? Slots{0, 0} : whole ? Slots{1, 1} : slots_of(q);
+  s.slices = whole ? 1 : static_cast<int>((2 * longest + kSliceElements - 1) / kSliceElements);
   s.slices = s.slices < kMostSlices ? s.slices : kMostSlices;
   s.z = potentials;
   s.best = arena.take<double>(length), s.old = arena.take<double>(length), s.image = arena.take<double>(length);
@@ -135,12 +137,27 @@ State<T> state_in(Arena& arena, const Batch<T>& q, double* potentials) {
 }
 
 template <class T>
-void iterate(const Batch<T>& q, const Settings& settings, const State<T>& state, Stream stream) {
+void decide(const Batch<T>& q, const Settings& settings, const State<T>& state, Stream stream) {
   const dim3 grid(state.slices, q.terms());
-  sweep(q, state.z, state.eps, state.finished, state.sweeps, state.log_sums, state.pairs, stream);
   launch(total_slices<T>, grid, kStepThreads, sizeof(StepMemory), stream, q, settings, state);
   launch(residual_slices<T>, grid, kStepThreads, sizeof(StepMemory), stream, q, settings, state);
   launch(combine_slices<T>, grid, kStepThreads, sizeof(StepMemory), stream, q, state);
+}
+
+template <class T>
+void iterate(const Batch<T>& q, const Settings& settings, const State<T>& state, Stream stream) {
+  sweep(q, state.z, state.eps, state.finished, state.sweeps, state.log_sums, state.pairs, stream);
+  decide(q, settings, state, stream);
+}
+
+template <class T>
+void begin_all(const Batch<T>& q, const double* diameters, const Settings& settings, const State<T>& state, Stream stream) {
+  launch(begin_terms<T>, dim3(q.terms()), kBeginThreads, sizeof(StepMemory), stream, q, diameters, settings, state);
+}
+
+template <class T>
+void tell_all(const Batch<T>& q, const Settings& settings, const State<T>& state, double* told, Stream stream) {
+  launch(tell<T>, dim3((q.items + kWarp - 1) / kWarp), kWarp, 0, stream, q, settings, state, told);
 }
 
 #ifdef OTCORE_EMULATED
@@ -247,7 +264,7 @@ void loop(const Batch<T>& q, const Settings& settings, const State<T>& state, bo
 template <class T>
 std::size_t solve_bytes(const Batch<T>& q) {
   Arena arena{nullptr};
-  state_in(arena, q, nullptr);
+  state_in(arena, q, nullptr, true);
   return arena.used;
 }
 
@@ -255,10 +272,11 @@ template <class T>
 void solve(const Batch<T>& q, const double* diameters, const Settings& settings, double* potentials, double* told, void* scratch,
            bool (*interrupted)(), Stream stream) {
   Arena arena{static_cast<unsigned char*>(scratch)};
-  const State<T> state = state_in(arena, q, potentials);
-  launch(begin_terms<T>, dim3(q.terms()), kBeginThreads, sizeof(StepMemory), stream, q, diameters, settings, state);
+  const State<T> state = state_in(arena, q, potentials, true);
+  begin_all(q, diameters, settings, state, stream);
   if (!settings.warm)
-    for (const bool turned : {false, true}) softmin(q, turned, nullptr, state.eps, settings.reach, static_cast<T*>(nullptr), potentials, stream);
+    for (const bool turned : {false, true})
+      softmin(q, turned, nullptr, state.eps, settings.reach, static_cast<T*>(nullptr), potentials, stream);
   if (small(q))
     dispatch<T>(q.d, q.cost.p, [&](auto d, auto p) {
       constexpr int D = decltype(d)::value, P = decltype(p)::value;
@@ -268,12 +286,55 @@ void solve(const Batch<T>& q, const double* diameters, const Settings& settings,
     });
   else
     loop(q, settings, state, interrupted, stream);
-  launch(tell<T>, dim3((q.items + kWarp - 1) / kWarp), kWarp, 0, stream, q, settings, state, told);
+  tell_all(q, settings, state, told, stream);
+}
+
+template <class T>
+Steps<T>::Steps(const Batch<T>& batch, const Settings& settings, double* potentials, void* scratch)
+    : batch_(batch), settings_(settings), potentials_(potentials), scratch_(scratch) {}
+
+template <class T>
+State<T> Steps<T>::state(std::size_t* used) const {
+  Arena arena{static_cast<unsigned char*>(scratch_)};
+  const State<T> found = state_in(arena, batch_, potentials_, false);
+  if (used) *used = arena.used;
+  return found;
+}
+
+template <class T>
+std::size_t Steps<T>::bytes() const {
+  std::size_t used;
+  state(&used);
+  return used;
+}
+
+template <class T>
+void Steps<T>::begin(const double* diameters, Stream stream) const {
+  begin_all(batch_, diameters, settings_, state(nullptr), stream);
+}
+
+template <class T>
+StepPlaces Steps<T>::places() const {
+  const State<T> s = state(nullptr);
+  const auto* base = static_cast<unsigned char*>(scratch_);
+  const auto offset = [&](const auto* part) { return reinterpret_cast<const unsigned char*>(part) - base; };
+  return {offset(s.eps), offset(s.log_sums), offset(s.finished)};
+}
+
+template <class T>
+void Steps<T>::decide(Stream stream) const {
+  cuda::decide(batch_, settings_, state(nullptr), stream);
+}
+
+template <class T>
+void Steps<T>::tell(double* told, Stream stream) const {
+  tell_all(batch_, settings_, state(nullptr), told, stream);
 }
 
 #define OTCORE_FOR(T)                                                                                                 \
   template std::size_t solve_bytes(const Batch<T>&);                                                                  \
-  template void solve(const Batch<T>&, const double*, const Settings&, double*, double*, void*, bool (*)(), Stream);
+  template void solve(const Batch<T>&, const double*, const Settings&, double*, double*, void*, bool (*)(), Stream);  \
+  template class Steps<T>;
 OTCORE_FOR(float)
 OTCORE_FOR(double)
 #undef OTCORE_FOR

@@ -82,4 +82,33 @@ template <class T>
 void solve(const Batch<T>& q, const double* diameters, const Settings& settings, double* potentials, double* told, void* scratch,
            bool (*interrupted)(), Stream stream);
 
+// A solve whose sweeps others make, in any dimension: only the weights of the batch are read. After `begin`, again and
+// again: the log sums of the terms at the potentials and temperatures go where `places` says, then `decide` moves the
+// potentials, until every term is finished.
+struct StepPlaces {
+  long eps, log_sums, finished;  // bytes into the scratch memory: [terms], [length], [terms] int
+};
+
+template <class T>
+struct State;
+
+template <class T>
+class Steps {
+ public:
+  Steps(const Batch<T>& batch, const Settings& settings, double* potentials, void* scratch);
+  std::size_t bytes() const;  // of scratch memory
+  StepPlaces places() const;
+  void begin(const double* diameters, Stream stream) const;
+  void decide(Stream stream) const;
+  void tell(double* told, Stream stream) const;
+
+ private:
+  State<T> state(std::size_t* used) const;
+
+  Batch<T> batch_;
+  Settings settings_;
+  double* potentials_;
+  void* scratch_;
+};
+
 }  // namespace otcore::cuda

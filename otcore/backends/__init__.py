@@ -7,9 +7,10 @@ b_j e_ij.
 
 Whole operations are optional: `anneal(problem)` and `follow(problem, eps_list)` as in `otcore.solver`,
 `gradients` as `otcore.operators.point_gradients`, `diameter` as `otcore.schedule.joint_diameter`; so is
-`machine()`, whether it can run here and on what, for `python -m otcore info`. Where a
-backend lacks one, the Python form, which is also its reference, runs on the verbs. A backend for that form
-may have `prepared(problem)`, see below.
+`machine()`, whether it can run here and on what, for `python -m otcore info`. Where a backend lacks one, the
+Python form, which is also its reference, runs on the verbs. A backend for that form may have
+`prepared(problem)`, see below, and `stepped`: true where `softmin` and `sweep` need not wait for the device,
+so that a solve may be decided there (`otcore.backends.stepped`).
 """
 
 from __future__ import annotations

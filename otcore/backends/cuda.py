@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..solution import Potentials, Solved
+from .stepped import Room, compiled, settings, solved, stream_of
 
 if TYPE_CHECKING:
     from ..problem import Cost, Problem
     from ..ragged import Sizes
+    from ..solution import Solved
 
 MOST_DIMENSIONS = 16
 # Older GPUs have no code in the wheels, and nothing to compile it from.
@@ -26,17 +27,6 @@ _LEAST_CAPABILITY = (8, 0)
 _CROSS, _SELF = 0, 1  # kinds of transport problems, in the order of kernels/cuda/batch.h
 # Clouds of so many points in so few dimensions are put in spatial order: tiles far apart are then skipped.
 _ORDERED_POINTS, _ORDERED_DIMENSIONS = 2048, 4
-
-
-def _native() -> Any:
-    try:
-        from .. import _cuda  # type: ignore[attr-defined]
-    except ImportError as error:
-        raise ImportError(
-            "this otcore was built without CUDA: install a wheel that has it, or build one with "
-            "OTCORE_CUDA=ON"
-        ) from error
-    return _cuda
 
 
 class _Clouds(NamedTuple):
@@ -75,7 +65,7 @@ class Cuda:
     name = "cuda"
 
     def __init__(self, native: Any = None) -> None:
-        self._native = native or _native()
+        self._native = native or compiled()
 
     def machine(self) -> tuple[bool, str]:
         if torch.version.cuda is None:
@@ -213,38 +203,13 @@ class Cuda:
             kinds = 3 if q.debias else 1
             given_a, given_b = (a, b) if q.weighted else (None, None)
             clouds = self._clouds(x, y, given_a, given_b, q.cost, q.floor, kinds=kinds, sizes=q.sizes)
-            shapes = [t.shape for t in ((a, b, a, b) if q.debias else (a, b))]
-            potentials = x.new_empty(sum(shape.numel() for shape in shapes), dtype=torch.float64)
-            starts = accumulate((shape.numel() for shape in shapes), initial=0)
-            parts = [
-                potentials[start : start + shape.numel()].view(shape)
-                for start, shape in zip(starts, shapes, strict=False)
-            ]
-            if q.init is not None:
-                given = order.place(*(t for t in q.init if t is not None))
-                for part, first in zip(parts, given, strict=False):
-                    part.copy_(first)
+            room = Room(q, order.place(*(t for t in q.init or () if t is not None)))
             told = x.new_empty(q.items, self._native.TOLD, dtype=torch.float64)
             size = self._native.solve_scratch(clouds.native)
             scratch = torch.empty(size, dtype=torch.uint8, device=x.device)
-            self._native.solve(
-                clouds.native,
-                clouds.diameters.data_ptr(),
-                q.eps,
-                *q.rho,
-                q.scaling,
-                -1.0 if q.diameter is None else q.diameter,
-                q.tol,
-                q.max_iter,
-                q.init is not None,
-                potentials.data_ptr(),
-                told.data_ptr(),
-                scratch.data_ptr(),
-            )
-            value, status, n_iter, error, pairs = told.unbind(-1)
-            f, g, f_xx, g_yy = (*order.restore(*parts), None, None)[:4]
-            solution = Potentials(f, g, f_xx, g_yy)  # type: ignore[arg-type]
-            return Solved(value.to(x.dtype), solution, status.long(), n_iter.long(), error, pairs)
+            held = clouds.diameters, room.potentials, told, scratch
+            self._native.solve(clouds.native, settings(self._native, q), *(t.data_ptr() for t in held))
+            return solved(q, told, order.restore(*room.parts))
 
     def _order(self, x: Tensor, y: Tensor) -> _Order:
         """Along a Hilbert curve, where that pays."""
@@ -313,7 +278,7 @@ class Cuda:
         assert x is not None
         assert y is not None
         items, n, m = shape
-        stream = torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
+        stream = stream_of(x)
         where = (0 if t is None else t.data_ptr() for t in points)
         counts = n, m, x.shape[:2].numel(), y.shape[:2].numel(), items, x.shape[-1]
         return self._native.Clouds(

@@ -49,6 +49,7 @@ class Triton:
     """
 
     name = "triton"
+    stepped = True
 
     def __init__(self, problem: Problem | None = None) -> None:
         if find_spec("triton") is None:

@@ -17,13 +17,14 @@ from torch import Tensor
 import otcore
 from otcore import SamplesLoss, Status, backends, sinkhorn, sinkhorn_divergence
 from otcore.backends.dense import Dense
+from otcore.backends.stepped import SteppedSolve
 from otcore.problem import Problem, make_problem
 from otcore.solution import Potentials, Solved
 from otcore.solver import anneal
-from tests.kernels.emulated import ROOT, Emulated, emulated
+from tests.kernels.emulated import ROOT, Emulated, emulated, native
 from tests.kernels.test_verbs import case
 from tests.problems import cloud, weights
-from tests.tolerance import assert_as_accurate, without_constant
+from tests.tolerance import assert_as_accurate
 
 ARCHITECTURES = ("sm_80", "sm_90")
 
@@ -54,13 +55,11 @@ def assert_same(got: Solved, expected: Solved, q: Problem) -> None:
     if q.x.dtype == torch.float64:
         assert got.n_iter.tolist() == expected.n_iter.tolist()
     torch.testing.assert_close(got.value, expected.value, rtol=rtol, atol=rtol * q.eps)
-    for mine, theirs, weight in zip(got.potentials, expected.potentials, (q.a, q.b, q.a, q.b), strict=True):
+    for mine, theirs in zip(got.potentials, expected.potentials, strict=True):
         if mine is None or theirs is None:
             assert mine is theirs
             continue
-        free = q.balanced
-        pair = [without_constant(t.double(), weight.double()) if free else t.double() for t in (mine, theirs)]
-        torch.testing.assert_close(*pair, rtol=rtol, atol=100 * rtol * q.eps)
+        torch.testing.assert_close(mine.double(), theirs.double(), rtol=rtol, atol=100 * rtol * q.eps)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
@@ -147,6 +146,26 @@ def test_tiles_out_of_reach_are_skipped(kernels: Emulated, dtype: torch.dtype) -
     solved = kernels.anneal(q)
     assert solved.n_iter.tolist() == [1]
     assert 0.02 * n * m < float(solved.pairs) < 0.3 * n * m
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((90, 110, 40), {"blur": 1.0, "batch": 2}),
+        ((70, 50, 20), {"blur": 0.6, "reach": 0.8}),
+        ((60, 80, 17), {"blur": 0.8, "debias": False}),
+        ((50, 60, 33), {"blur": 0.7, "p": 1, "reach": (1.0, None)}),
+    ],
+    ids=str,
+)
+def test_a_solve_with_the_sweeps_of_other_kernels(
+    shape: tuple[int, int, int], options: dict[str, Any]
+) -> None:
+    """As the Triton backend solves in any dimension; here the sweeps are dense."""
+    q = problem(*shape, **options)
+    solve = SteppedSolve(Dense(), native(), q)
+    assert_same(solve.run(), anneal(Dense(), q), q)
+    assert bool(solve.finished.all())
 
 
 @pytest.fixture
