@@ -8,7 +8,7 @@ OTCORE_CUDA ?= AUTO
 SOURCES := $(shell find csrc kernels -type f) CMakeLists.txt pyproject.toml .ci/constraints.txt
 PIP := $(BIN)/pip install --quiet --constraint .ci/constraints.txt
 
-.PHONY: demo test check bench wheel clean
+.PHONY: demo test check bench predict wheel clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m otcore_ae.demo --output $(OUT) $(DEMO)
@@ -25,6 +25,10 @@ bench: $(VENV)/ready-bench
 	$(BIN)/python benchmarks/compare.py $(BENCH)
 	$(BIN)/asv machine --yes --config benchmarks/asv.conf.json
 	$(BIN)/asv run --config benchmarks/asv.conf.json --python=same --quick --show-stderr
+
+# Predicted times on GPUs, from machine code; PREDICT=--check compares its counts with the committed table.
+predict: $(VENV)/ready
+	$(BIN)/python -m benchmarks.gpu.predict $(PREDICT)
 
 # A wheel for this machine's Python, repaired to a manylinux tag, and tried in an environment of its own.
 wheel: $(VENV)/ready

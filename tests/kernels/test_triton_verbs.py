@@ -1,118 +1,22 @@
-"""The Triton verbs compiled for GPUs exactly as they are launched, on a machine without one.
-
-Triton keeps what it compiles by the hash of source and options (TRITON_CACHE_DIR): only what has changed is
-compiled again.
-"""
+"""The Triton verbs compiled for GPUs exactly as they are launched, on a machine without one."""
 
 from __future__ import annotations
 
 import re
-import subprocess
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import Any
 
 import pytest
 import torch
 from otcore.kernels.triton import tiles
-from torch import Tensor
 
 from otcore.backends import triton as backend
 from otcore.backends.clouds import Cloud, Pairs
+from tests.kernels.compiled import launches
 
-triton = pytest.importorskip("triton", reason="triton is not installed: pip install triton")
-tl = triton.language
+pytest.importorskip("triton", reason="triton is not installed: pip install triton")
 
 # What a program may use: that of the smallest GPU of the architecture, 99 KiB on sm_86 and sm_89.
 SHARED = {80: 99 * 1024, 90: 227 * 1024}
-SPELLED = {
-    torch.float16: "*fp16",
-    torch.bfloat16: "*bf16",
-    torch.float32: "*fp32",
-    torch.float64: "*fp64",
-}
-
-
-@dataclass(frozen=True)
-class Launch:
-    """A kernel and its arguments by name."""
-
-    kernel: Any
-    arguments: dict[str, Any]
-    tile: tiles.Tile
-
-    @property
-    def name(self) -> str:
-        return str(self.kernel.fn.__name__)
-
-    def kinds(self) -> tuple[tuple[str, Any], ...]:
-        """What each argument is to the compiler; it knows of multiples of 16 that they are."""
-        found = []
-        for parameter in self.kernel.params:
-            value = self.arguments[parameter.name]
-            if parameter.is_constexpr or (isinstance(value, int) and value == 1):
-                found.append(("constexpr", value))
-            elif isinstance(value, Tensor):
-                found.append((SPELLED[value.dtype], 16))
-            else:
-                found.append(("i32", 16 if value % 16 == 0 else 1))
-        return tuple(found)
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """What the compiler made of a launch."""
-
-    shared: int
-    usage: str
-    sass: str
-
-
-@cache
-def compiled(kernel: Any, kinds: tuple[tuple[str, Any], ...], tile: tiles.Tile, capability: int) -> Compiled:
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    named = dict(zip(kernel.arg_names, kinds, strict=True))
-    source = ASTSource(
-        kernel,
-        {name: kind for name, (kind, _) in named.items()},
-        constexprs={name: value for name, (kind, value) in named.items() if kind == "constexpr"},
-        attrs={
-            (i,): [["tt.divisibility", 16]]
-            for i, (kind, n) in enumerate(kinds)
-            if kind != "constexpr" and n == 16
-        },
-    )
-    options = {"num_warps": tile.warps, "num_stages": tile.stages}
-    binary = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    return Compiled(binary.metadata.shared, *(disassembled(binary, what) for what in ("-res-usage", "-sass")))
-
-
-def disassembled(binary: Any, what: str) -> str:
-    """What cuobjdump, which comes with Triton, says of it; kept beside Triton's own cache."""
-    kept = Path(triton.knobs.cache.dir) / "otcore" / f"{binary.hash}{what}.txt"
-    if not kept.exists():
-        cuobjdump = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-        with NamedTemporaryFile(suffix=".cubin") as file:
-            file.write(binary.asm["cubin"])
-            file.flush()
-            found = subprocess.run([cuobjdump, what, file.name], capture_output=True, text=True, check=True)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(found.stdout)
-    return kept.read_text()
-
-
-@pytest.fixture
-def launches(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
-    """What the verbs launch from here on; nothing runs."""
-    found: list[Launch] = []
-    monkeypatch.setattr(
-        backend, "run", lambda kernel, grid, arguments, tile: found.append(Launch(kernel, arguments, tile))
-    )
-    return found
 
 
 @dataclass(frozen=True)
@@ -176,13 +80,11 @@ def test_every_tile_is_compiled() -> None:
 
 @pytest.mark.parametrize("capability", sorted(SHARED))
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_compiles_without_spilling(
-    shape: Shape, capability: int, launches: list[Launch], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backend, "capability_of", lambda device: capability)
-    launch(shape)
-    for one in launches:
-        found = compiled(one.kernel, one.kinds(), one.tile, capability)
+def test_compiles_without_spilling(shape: Shape, capability: int) -> None:
+    with launches(capability) as launched:
+        launch(shape)
+    for one in launched:
+        found = one.compiled(capability)
         assert found.shared <= SHARED[capability]
         assert "STACK:0 " in found.usage, (one.name, found.usage)
         assert "LOCAL:0 " in found.usage, (one.name, found.usage)
