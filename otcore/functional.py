@@ -118,6 +118,10 @@ def sinkhorn_divergence(
     Warns:
         ConvergenceWarning: when `max_iter` was reached.
 
+    Inside `torch.cuda.graph` a solve on the backend "cuda" is captured whole, and as nothing can be looked at
+    there, no number is checked and nothing warned of: replays on NaN give NaN. Ask for the value, or give a
+    batch, whose `Solution` holds its report as tensors.
+
     Source: Genevay, Peyre, Cuturi, arXiv:1706.00292; Feydy et al., arXiv:1810.08278; Sejourne et al.,
         arXiv:1910.12958.
     """

@@ -21,7 +21,7 @@ from torch import Tensor
 from .backends import Backend, choose, prepared
 from .dual import damping, geomloss_slope, weight_gradient
 from .implicit import Direction, hessian_vector_product
-from .problem import Problem, check_points, check_values, check_weights
+from .problem import Problem, check_points, check_values, check_weights, readable
 from .ragged import Sizes, join, per_item, per_point, split
 from .schedule import geomloss_temperatures, joint_diameter
 from .solution import ConvergenceWarning, Potentials, Solved, Status
@@ -132,7 +132,9 @@ def report(solved: Solved) -> Tensor:
 
 
 def warn_unless_converged(info: Tensor, tol: float) -> None:
-    """Warn once when an item of info, as of `report`, did not converge."""
+    """Warn once when an item of info, as of `report`, did not converge; not while a graph is captured."""
+    if not readable(info):
+        return
     bad = info[:, 0] != int(Status.CONVERGED)
     if bool(bad.any()):
         count = int(bad.sum())
@@ -260,6 +262,11 @@ def _follow_group(
 ) -> tuple[Tensor, ...]:
     backend = choose(problem)
     if diameter is None:
+        if not readable(problem.x):
+            raise RuntimeError(
+                "otcore: the schedule follows from the diameter of the clouds, which is not known while a "
+                "CUDA graph is captured; give it, as in SamplesLoss(diameter=...)"
+            )
         native = getattr(backend, "diameter", None)
         diameter = native(problem) if native is not None else joint_diameter(problem.x, problem.y)
         # It is finite only when all points are.

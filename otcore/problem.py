@@ -200,8 +200,15 @@ def make_problem(
     )
 
 
+def readable(tensor: Tensor) -> bool:
+    """Whether its numbers can be looked at: not while a CUDA graph is captured, when there are none yet."""
+    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
 def check_values(problem: Problem) -> None:
     """Check the numbers of a problem: points finite, weights finite and not negative, masses that match.
+
+    Nothing is checked while a CUDA graph is captured.
 
     Raises:
         ValueError: naming the argument, what it was, and what would work.
@@ -212,13 +219,15 @@ def check_values(problem: Problem) -> None:
 
 def check_points(problem: Problem) -> None:
     """The first half of `check_values`: finite points."""
+    if not readable(problem.x):
+        return
     _check_finite("x", problem.x, problem.counts[0])
     _check_finite("y", problem.y, problem.counts[1])
 
 
 def check_weights(problem: Problem) -> None:
     """The second half of `check_values`: weights finite and not negative, masses that match."""
-    if not problem.weighted:
+    if not problem.weighted or not readable(problem.x):
         return
     mass_a, mass_b = (
         _mass(name, weights, counts)

@@ -7,6 +7,7 @@ import io
 import pickle
 import threading
 import time
+import warnings
 
 import pytest
 import torch
@@ -157,3 +158,18 @@ def test_compile_with_changing_shapes() -> None:
         other = x.detach().clone().requires_grad_()
         otcore.sinkhorn_divergence(other, Y).backward()
         torch.testing.assert_close(x.grad, other.grad)
+
+
+def test_nothing_is_read_while_a_cuda_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at a number is an error there: no checks, no warnings, and the schedule needs a diameter."""
+    for module in (otcore.problem, otcore.operators):
+        monkeypatch.setattr(module, "readable", lambda tensor: False)
+    broken = X.clone()
+    broken[0, 0] = float("nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert otcore.sinkhorn_divergence(broken, Y, backend="dense").isnan()
+        assert otcore.sinkhorn_divergence(X, Y, blur=0.01, tol=1e-9, max_iter=1).isfinite()
+    with pytest.raises(RuntimeError, match="diameter="):
+        LOSSES["samples_loss"](X, Y)
+    assert otcore.SamplesLoss(blur=0.1, diameter=2.0)(X, Y).isfinite()
