@@ -1,11 +1,12 @@
-#include "reduce.h"
 #include "pair.h"
+#include "reduce.h"
 #include "verbs.h"
 
 namespace otcore::cuda {
 namespace {
 
 constexpr int kThreads = 1024, kDimensions = 4, kBits = 15;  // of a coordinate: 60 of a code
+constexpr int kSlice = 4096;  // points of a block
 
 // The place of a cell on the Hilbert curve. Source: Skilling, "Programming the Hilbert curve", AIP Conference
 // Proceedings 707 (2004).
@@ -32,7 +33,7 @@ __device__ long long hilbert_code(unsigned (&cell)[kDimensions], int d) {
   return code;
 }
 
-// One block a cloud: items of x, then items of y.
+// One block a (cloud, slice of it): items of x, then items of y. Each looks at the whole cloud for its bounding box.
 template <class T>
 __global__ void __launch_bounds__(kThreads) code_cloud(Batch<T> batch, long long* codes) {
   const bool second = static_cast<int>(blockIdx.x) >= batch.items;
@@ -52,7 +53,7 @@ __global__ void __launch_bounds__(kThreads) code_cloud(Batch<T> batch, long long
     const double width = extremes[0] + extremes[1];
     low[k] = -extremes[0], scale[k] = width > 0 ? ((1 << kBits) - 1) / width : 0;
   }
-  for (int i = threadIdx.x; i < q.n; i += kThreads) {
+  for (int i = blockIdx.y * kThreads + threadIdx.x; i < q.n; i += gridDim.y * kThreads) {
     unsigned cell[kDimensions];
 #pragma unroll
     for (int k = 0; k < kDimensions; k++)
@@ -65,7 +66,8 @@ __global__ void __launch_bounds__(kThreads) code_cloud(Batch<T> batch, long long
 
 template <class T>
 void order_codes(const Batch<T>& q, long long* codes, Stream stream) {
-  launch(code_cloud<T>, dim3(2 * q.items), kThreads, (kThreads / kWarp + 1) * 2 * sizeof(double), stream, q, codes);
+  const int longest = q.n > q.m ? q.n : q.m;
+  launch(code_cloud<T>, dim3(2 * q.items, (longest + kSlice - 1) / kSlice), kThreads, (kThreads / kWarp + 1) * 2 * sizeof(double), stream, q, codes);
 }
 
 template void order_codes(const Batch<float>&, long long*, Stream);

@@ -82,15 +82,15 @@ __device__ void rescale(RowSum<T, K>& sum, T top) {
   sum.top = top;
 }
 
-// The sums of row (block's first + lane), complete in the lanes of warp 0. `values` is [m][stride] (ValueParts only),
+// The sums of row `block` * 32 + lane, complete in the lanes of warp 0. `values` is [m][stride] (ValueParts only),
 // `boxes` those of the tiles of columns, or null.
 template <class T, int D, int P, class Parts>
-__device__ RowSum<T, Parts::kParts> row_sums(const Term<T>& q, int d, const Scale<T>& scale, const double* f, const double* g,
-                                             const double* values, int stride, int width, const T* boxes) {
+__device__ RowSum<T, Parts::kParts> row_sums(const Term<T>& q, int d, int block, const Scale<T>& scale, const double* f,
+                                             const double* g, const double* values, int stride, int width, const T* boxes) {
   constexpr int K = Parts::kParts, kGroup = kRowGroup<T, D>;
   RowMemory<T, D, Parts>& memory = *reinterpret_cast<RowMemory<T, D, Parts>*>(shared_memory());
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int row = blockIdx.x * kWarp + lane, near = row < q.n ? row : q.n - 1;
+  const int row = block * kWarp + lane, near = row < q.n ? row : q.n - 1;
   RowTile<T, D, Parts::kValues>& tile = memory.tiles[warp];
   T u[1][D];
   load_point<T, D>(q.x, near, d, u[0]);
@@ -188,9 +188,9 @@ __device__ RowSum<T, Parts::kParts> row_sums(const Term<T>& q, int d, const Scal
 // The boxes of the tiles of columns of each term, a warp each; [term][tiles][kBoxNumbers].
 template <class T, int D>
 __global__ void box_tiles(Batch<T> batch, const double* g, const double* eps, int tiles, T* boxes) {
-  const Term<T> q = term_at(batch, blockIdx.z);
-  const Scale<T> scale = scale_at<T>(batch.cost, eps[blockIdx.z]);
-  const int t = blockIdx.x, column = t * kWarp + threadIdx.x;
+  const int z = blockIdx.x / tiles, t = blockIdx.x % tiles, column = t * kWarp + threadIdx.x;
+  const Term<T> q = term_at(batch, z);
+  const Scale<T> scale = scale_at<T>(batch.cost, eps[z]);
   const bool inside = column < q.m && q.weight_y(column) > 0;
   T v[1][D], h[1];
   load_point<T, D>(q.y, column < q.m ? column : 0, batch.d, v[0]);
@@ -198,7 +198,7 @@ __global__ void box_tiles(Batch<T> batch, const double* g, const double* eps, in
   h[0] = inside ? static_cast<T>(level(scale, potential, q.shift_y, column)) : kNever<T>;
   const Box<T, D> box = box_of<T, D, 1>(v, h);
   if (threadIdx.x == 0)
-    *reinterpret_cast<Box<T, D>*>(boxes + (static_cast<long>(blockIdx.z) * tiles + t) * kBoxNumbers<T>) = box;
+    *reinterpret_cast<Box<T, D>*>(boxes + (static_cast<long>(z) * tiles + t) * kBoxNumbers<T>) = box;
 }
 
 template <class T>
@@ -211,7 +211,7 @@ int box_count(const Batch<T>& q) {
 template <class T, int D>
 T* boxes_for(const Batch<T>& q, const double* g, const double* eps, T* boxes, Stream stream) {
   if (!boxes || !kPruned<D>) return nullptr;
-  launch(box_tiles<T, D>, dim3(box_count(q), 1, q.terms()), kWarp, 0, stream, q, g, eps, box_count(q), boxes);
+  launch(box_tiles<T, D>, dim3(box_count(q) * q.terms()), kWarp, 0, stream, q, g, eps, box_count(q), boxes);
   return boxes;
 }
 
@@ -227,10 +227,11 @@ __device__ double factor_of(const RowSum<T, K>& sum) {
   return exp2(static_cast<double>(sum.top));
 }
 
+// Blocks a term: term z takes those from z times this.
 template <class T>
-dim3 row_grid(const Batch<T>& q, bool turned = false) {
+int row_blocks(const Batch<T>& q, bool turned = false) {
   const int rows = turned ? q.m : q.kinds == 1 || q.n > q.m ? q.n : q.m;
-  return dim3((rows + kWarp - 1) / kWarp, 1, q.terms());
+  return (rows + kWarp - 1) / kWarp;
 }
 
 }  // namespace otcore::cuda

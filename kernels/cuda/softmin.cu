@@ -6,20 +6,21 @@ namespace {
 
 template <class T, int D, int P>
 __global__ void __launch_bounds__(kRowThreads, 1) 
-    softmin_rows(Batch<T> batch, bool turned, const double* g, const double* eps, Reach reach, const T* boxes, int tiles,
+    softmin_rows(Batch<T> batch, bool turned, const double* g, const double* eps, Reach reach, const T* boxes, int tiles, int blocks,
                  double* out) {
-  const Term<T> straight = term_at(batch, blockIdx.z);
+  const int z = blockIdx.x / blocks, block = blockIdx.x % blocks;
+  const Term<T> straight = term_at(batch, z);
   if (turned && straight.same) return;
   const Term<T> q = turned ? straight.turned() : straight;
-  if (static_cast<int>(blockIdx.x) * kWarp >= q.n) return;
-  const double own = eps[blockIdx.z];
-  const double rho = turned || batch.first_kind + blockIdx.z / batch.items == 2 ? reach.y : reach.x;
+  if (block * kWarp >= q.n) return;
+  const double own = eps[z];
+  const double rho = turned || kind_of(batch, z) == 2 ? reach.y : reach.x;
   const Scale<T> scale = scale_at<T>(batch.cost, own);
   const double* potential = g ? g + (q.same ? q.row : q.column - batch.rows_x) : nullptr;
   // The frames take their shift off a potential of zero, too.
-  const RowSum<T, 0> sum = row_sums<T, D, P, NoParts>(q, batch.d, scale, nullptr, potential, nullptr, 0, 0,
-                                                              boxes_of(boxes, tiles, blockIdx.z));
-  const int row = blockIdx.x * kWarp + threadIdx.x % kWarp;
+  const RowSum<T, 0> sum = row_sums<T, D, P, NoParts>(q, batch.d, block, scale, nullptr, potential, nullptr, 0, 0,
+                                                              boxes_of(boxes, tiles, z));
+  const int row = block * kWarp + threadIdx.x % kWarp;
   if (threadIdx.x < kWarp && row < q.n)
     out[q.row + row] = -(static_cast<double>(sum.top) + log2(static_cast<double>(sum.total))) / scale.rate / (1 + own / rho);
 }
@@ -31,9 +32,10 @@ void softmin(const Batch<T>& q, bool turned, const double* g, const double* eps,
              Stream stream) {
   dispatch<T>(q.d, q.cost.p, [&](auto d, auto p) {
     constexpr int D = decltype(d)::value, P = decltype(p)::value;
+    const int blocks = row_blocks(q, turned);
     const T* filled = boxes_for<T, D>(q, g, eps, boxes, stream);
-    launch(softmin_rows<T, D, P>, row_grid(q, turned), kRowThreads, sizeof(RowMemory<T, D, NoParts>), stream, q, turned, g, eps, reach,
-           filled, box_count(q), out);
+    launch(softmin_rows<T, D, P>, dim3(blocks * q.terms()), kRowThreads, sizeof(RowMemory<T, D, NoParts>), stream, q, turned, g, eps, reach,
+           filled, box_count(q), blocks, out);
   });
 }
 

@@ -1,4 +1,6 @@
 #include <cstdint>
+#include <map>
+#include <memory>
 
 #include "descent.h"
 
@@ -22,24 +24,24 @@ __global__ void __launch_bounds__(kBeginThreads)
 
 template <class T>
 __global__ void __launch_bounds__(kStepThreads, 1) total_slices(OTCORE_CONSTANT Batch<T> batch, OTCORE_CONSTANT Settings settings, OTCORE_CONSTANT State<T> state) {
-  const int t = blockIdx.y;
+  const int t = blockIdx.x;
   if (state.finished[t]) return;
-  total(batch, t, settings, state, blockIdx.x, state.slices, *reinterpret_cast<StepMemory*>(shared_memory()));
+  total(batch, t, settings, state, blockIdx.y, state.slices, *reinterpret_cast<StepMemory*>(shared_memory()));
 }
 
 template <class T>
 __global__ void __launch_bounds__(kStepThreads, 1) residual_slices(OTCORE_CONSTANT Batch<T> batch, OTCORE_CONSTANT Settings settings, OTCORE_CONSTANT State<T> state) {
-  const int t = blockIdx.y;
+  const int t = blockIdx.x;
   if (state.finished[t]) return;
-  residual(batch, t, settings, state, blockIdx.x, state.slices, *reinterpret_cast<StepMemory*>(shared_memory()));
+  residual(batch, t, settings, state, blockIdx.y, state.slices, *reinterpret_cast<StepMemory*>(shared_memory()));
 }
 
 template <class T>
 __global__ void __launch_bounds__(kStepThreads, 1) combine_slices(OTCORE_CONSTANT Batch<T> batch, OTCORE_CONSTANT State<T> state) {
-  const int t = blockIdx.y;
+  const int t = blockIdx.x;
   // Another block may be setting `finished` now, but then `next` says so, too.
   if (state.now[t].finished) return;
-  combine(batch, t, state, blockIdx.x, state.slices, *reinterpret_cast<StepMemory*>(shared_memory()));
+  combine(batch, t, state, blockIdx.y, state.slices, *reinterpret_cast<StepMemory*>(shared_memory()));
 }
 
 // The whole solve of a small term, a block each.
@@ -138,7 +140,7 @@ State<T> state_in(Arena& arena, const Batch<T>& q, double* potentials, bool swee
 
 template <class T>
 void decide(const Batch<T>& q, const Settings& settings, const State<T>& state, Stream stream) {
-  const dim3 grid(state.slices, q.terms());
+  const dim3 grid(q.terms(), state.slices);
   launch(total_slices<T>, grid, kStepThreads, sizeof(StepMemory), stream, q, settings, state);
   launch(residual_slices<T>, grid, kStepThreads, sizeof(StepMemory), stream, q, settings, state);
   launch(combine_slices<T>, grid, kStepThreads, sizeof(StepMemory), stream, q, state);
@@ -194,29 +196,41 @@ void capture_loop(const Batch<T>& q, const Settings& settings, const State<T>& s
   parameters.conditional.size = 1;
   cudaGraphNode_t node;
   check(cudaGraphAddNode(&node, graph, before, nullptr, count, &parameters));
-  cudaStream_t inner;
-  check(cudaStreamCreateWithFlags(&inner, cudaStreamNonBlocking));
+  // A stream of our own does not disturb what the caller captures.
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  check(cudaThreadExchangeStreamCaptureMode(&mode));
+  cudaStream_t inner = nullptr;
+  cudaGraph_t body;
   try {
+    check(cudaStreamCreateWithFlags(&inner, cudaStreamNonBlocking));
     check(cudaStreamBeginCaptureToGraph(inner, parameters.conditional.phGraph_out[0], nullptr, nullptr, 0,
                                         cudaStreamCaptureModeRelaxed));
     iterate(q, settings, state, inner);
     launch(go_on, dim3(1), 1, 0, inner, static_cast<const int*>(state.remaining), handle);
-    check(cudaStreamEndCapture(inner, nullptr));
+    check(cudaStreamEndCapture(inner, &body));
     check(cudaStreamUpdateCaptureDependencies(stream, &node, nullptr, 1, cudaStreamSetCaptureDependencies));
   } catch (...) {
-    cudaStreamDestroy(inner);
+    if (inner) cudaStreamDestroy(inner);
+    cudaThreadExchangeStreamCaptureMode(&mode);
     throw;
   }
   check(cudaStreamDestroy(inner));
+  check(cudaThreadExchangeStreamCaptureMode(&mode));
 #endif
 }
 
-// Two places on the host for what remains, and the events after which they hold it.
+// Two places on the host for what remains, and the events after which they hold it; kept, as giving pinned memory back
+// waits for the device.
 class Watch {
  public:
-  Watch() {
-    check(cudaMallocHost(&seen_, 2 * sizeof(int)));
-    for (cudaEvent_t& event : events_) check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  // That of this thread and the current device.
+  static Watch& here() {
+    static thread_local std::map<int, std::unique_ptr<Watch>> all;
+    int device;
+    check(cudaGetDevice(&device));
+    std::unique_ptr<Watch>& own = all[device];
+    if (!own) own.reset(new Watch);
+    return *own;
   }
   ~Watch() {
     for (cudaEvent_t event : events_)
@@ -235,6 +249,11 @@ class Watch {
   }
 
  private:
+  Watch() {
+    check(cudaMallocHost(&seen_, 2 * sizeof(int)));
+    for (cudaEvent_t& event : events_) check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  }
+
   int* seen_ = nullptr;
   cudaEvent_t events_[2] = {};
 };
@@ -245,7 +264,7 @@ void loop(const Batch<T>& q, const Settings& settings, const State<T>& state, bo
   cudaStreamCaptureStatus status;
   check(cudaStreamIsCapturing(stream, &status));
   if (status == cudaStreamCaptureStatusActive) return capture_loop(q, settings, state, stream);
-  Watch watch;
+  Watch& watch = Watch::here();
   for (long round = 0;; round++) {
     for (int k = 0; k < kTicks; k++) iterate(q, settings, state, stream);
     watch.look(round % 2, state.remaining, stream);

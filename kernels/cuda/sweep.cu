@@ -9,33 +9,34 @@ constexpr int kFewestSlots = 4, kMostSlots = 32;
 constexpr long kSlotNumbers = 1L << 25;  // of all slots together, about
 constexpr int kTotalThreads = 128;
 
-// One block a (span of column segments, span of row blocks, term).
+// One block a (term, span of column segments, span of row blocks).
 template <class T, int D, int P>
 __global__ void __launch_bounds__(kSweepThreads, 1)
     sweep_spans(Batch<T> batch, const double* potentials, const double* eps, const int* finished, Partials<T> out,
                 int span_rows, int span_columns, unsigned long long* pairs) {
-  if (finished && finished[blockIdx.z]) return;
-  const Term<T> q = term_at(batch, blockIdx.z);
+  if (finished && finished[blockIdx.x]) return;
+  const Term<T> q = term_at(batch, blockIdx.x);
   constexpr int R = kLaneRows<T, D>;
   constexpr int kBlock = SweepMemory<T, D, R>::kBlock;
   const int blocks = (q.n + kBlock - 1) / kBlock, segments = (q.m + kBlock - 1) / kBlock;
-  const int i0 = blockIdx.y * span_rows, j0 = blockIdx.x * span_columns;
+  const int i0 = blockIdx.z * span_rows, j0 = blockIdx.y * span_columns;
   const int i1 = i0 + span_rows < blocks ? i0 + span_rows : blocks;
   const int j1 = j0 + span_columns < segments ? j0 + span_columns : segments;
-  sweep_blocks<T, D, P, R>(q, batch.d, scale_at<T>(batch.cost, eps[blockIdx.z]), potentials + q.row, potentials + q.column,
-                           i0, i1, j0, j1, out.rows + blockIdx.x * out.length + q.row,
-                           out.columns + blockIdx.y * out.length + q.column, pairs + blockIdx.z);
+  sweep_blocks<T, D, P, R>(q, batch.d, scale_at<T>(batch.cost, eps[blockIdx.x]), potentials + q.row, potentials + q.column,
+                           i0, i1, j0, j1, out.rows + blockIdx.y * out.length + q.row,
+                           out.columns + blockIdx.z * out.length + q.column, pairs + blockIdx.x);
 }
 
 template <class T, int D, int P>
 __global__ void __launch_bounds__(kTotalThreads, 1)
     log_sums_of(Batch<T> batch, const double* potentials, const double* eps, const int* finished, Partials<T> partials,
-                Slots slots, double* log_sums) {
-  if (finished && finished[blockIdx.z]) return;
-  const Term<T> q = term_at(batch, blockIdx.z);
-  const int e = blockIdx.x * kTotalThreads + threadIdx.x;
+                Slots slots, int blocks, double* log_sums) {
+  const int z = blockIdx.x / blocks;
+  if (finished && finished[z]) return;
+  const Term<T> q = term_at(batch, z);
+  const int e = blockIdx.x % blocks * kTotalThreads + threadIdx.x;
   if (e / kWarp * kWarp >= q.size()) return;
-  const double value = log_sum<T, D, P>(q, batch.d, scale_at<T>(batch.cost, eps[blockIdx.z]), potentials + q.row,
+  const double value = log_sum<T, D, P>(q, batch.d, scale_at<T>(batch.cost, eps[z]), potentials + q.row,
                                         potentials + q.column, partials, slots.rows, slots.columns, e);
   if (e < q.size()) log_sums[q.place(e)] = value;
 }
@@ -75,14 +76,14 @@ void sweep(const Batch<T>& q, const double* potentials, const double* eps, const
   const dim3 most = largest(q);
   const int span_rows = (blocks_of(q, most.x) + slots.columns - 1) / slots.columns;
   const int span_columns = (blocks_of(q, most.y) + slots.rows - 1) / slots.rows;
-  const int longest = q.n + q.m;
+  const int blocks = (q.n + q.m + kTotalThreads - 1) / kTotalThreads;
   dispatch<T>(q.d, q.cost.p, [&](auto d, auto p) {
     constexpr int D = decltype(d)::value, P = decltype(p)::value;
-    launch(sweep_spans<T, D, P>, dim3(slots.rows, slots.columns, q.terms()), kSweepThreads,
+    launch(sweep_spans<T, D, P>, dim3(q.terms(), slots.rows, slots.columns), kSweepThreads,
            sizeof(SweepMemory<T, D, kLaneRows<T, D>>), stream, q, potentials, eps, finished, partials, span_rows, span_columns,
            pairs);
-    launch(log_sums_of<T, D, P>, dim3((longest + kTotalThreads - 1) / kTotalThreads, 1, q.terms()), kTotalThreads, 0, stream, q,
-           potentials, eps, finished, partials, slots, log_sums);
+    launch(log_sums_of<T, D, P>, dim3(blocks * q.terms()), kTotalThreads, 0, stream, q,
+           potentials, eps, finished, partials, slots, blocks, log_sums);
   });
 }
 
