@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import hypothesis
@@ -10,6 +11,8 @@ import torch
 
 from tests import stand_in
 
+# torch's deterministic mode asks for this before the first product on a GPU.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 stand_in.install()
 
 hypothesis.settings.register_profile("otcore", derandomize=True, deadline=None, max_examples=60)
