@@ -9,7 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from otcore_ae.data import CalorimeterData, DigitsData, MNISTData, SyntheticCalorimeterData
+    from otcore_ae.data import (
+        CalorimeterData,
+        DigitsData,
+        HandwritingStyle,
+        MNISTData,
+        SyntheticCalorimeterData,
+    )
     from otcore_ae.losses import Diversity, LaplacianPyramid, LastLayerL2
     from otcore_ae.metrics import LatentMetrics
     from otcore_ae.models import (
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
         GenerativeModel,
         GlobalSAE,
         MinibatchGlobalSAE,
+        match_prior,
     )
     from otcore_ae.networks import (
         NoiseGenerator,
@@ -72,6 +79,7 @@ _HOME = {
     "GenerativeAutoencoder": "otcore_ae.models",
     "GenerativeModel": "otcore_ae.models",
     "GlobalSAE": "otcore_ae.models",
+    "HandwritingStyle": "otcore_ae.data",
     "LaplacianPyramid": "otcore_ae.losses",
     "LastLayerL2": "otcore_ae.losses",
     "LatentMetrics": "otcore_ae.metrics",
@@ -94,6 +102,7 @@ _HOME = {
     "dcgan_network": "otcore_ae.networks",
     "e2e_network": "otcore_ae.networks",
     "lenet": "otcore_ae.networks",
+    "match_prior": "otcore_ae.models",
     "mlp": "otcore_ae.networks",
     "swae_network": "otcore_ae.networks",
 }
@@ -121,6 +130,7 @@ __all__ = [
     "GenerativeAutoencoder",
     "GenerativeModel",
     "GlobalSAE",
+    "HandwritingStyle",
     "LaplacianPyramid",
     "LastLayerL2",
     "LatentMetrics",
@@ -139,6 +149,7 @@ __all__ = [
     "dcgan_network",
     "e2e_network",
     "lenet",
+    "match_prior",
     "mlp",
     "swae_network",
 ]

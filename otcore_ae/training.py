@@ -71,13 +71,13 @@ class Cost(L.Callback):
 LAST = "last.ckpt"
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The folder's last checkpoint, to resume from; None where there is none yet.
+def last_checkpoint(folder: Path, name: str = LAST) -> Path | None:
+    """The folder's last checkpoint, or another by `name`, to resume from; None where there is none yet.
 
     Raises:
         ValueError: in one line, where it is damaged or cut short.
     """
-    path = folder / LAST
+    path = folder / name
     if not path.exists():
         return None
     try:

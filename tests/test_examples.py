@@ -29,6 +29,24 @@ def test_swae(tmp_path: Path) -> None:
     assert "Epoch 4:" not in again.stderr + again.stdout
 
 
+def test_swae_goes_on_to_the_converged_settings(tmp_path: Path) -> None:
+    """From the published run, in phases cut short here; given again, all of them are done already."""
+    short = "swae.CONSISTENT_EPOCHS = swae.FOLLOWING_EPOCHS = 1; swae.MATCHING_STEPS = 300"
+    code = f"import sys; sys.path.insert(0, {str(EXAMPLES)!r}); import swae; {short}; sys.exit(swae.main())"
+    arguments = ["--epochs", "1", "--output", str(tmp_path)]
+    found = []
+    for settings in ("published", "converged", "converged"):
+        command = [sys.executable, "-c", code, "--settings", settings, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads((tmp_path / "metrics.json").read_text()))
+    published, converged, again = found
+    assert converged["sliced_w2_squared"] < 0.1 * published["sliced_w2_squared"]
+    assert converged["radius_std"] < 0.5 * published["radius_std"]
+    assert again == converged
+    assert "Epoch 0:" not in done.stdout + done.stderr
+
+
 def test_own_model_is_what_the_readme_shows() -> None:
     """And it runs, in under 20 lines."""
     code = (EXAMPLES / "own_model.py").read_text().split("\n\n", 1)[1].strip()

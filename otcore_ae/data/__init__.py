@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from otcore_ae.data.augment import HandwritingStyle
 from otcore_ae.data.calorimeter import CalorimeterData, SyntheticCalorimeterData
 from otcore_ae.data.digits import DigitsData
 from otcore_ae.data.loader import Batch, ImageSet, InMemoryLoader
@@ -11,6 +12,7 @@ __all__ = [
     "Batch",
     "CalorimeterData",
     "DigitsData",
+    "HandwritingStyle",
     "ImageSet",
     "InMemoryLoader",
     "MNISTData",

@@ -7,7 +7,7 @@ from otcore_ae.models.dcgan import ConditionalDCGAN
 from otcore_ae.models.e2e_sae import E2ESAE, ConditionalE2ESAE
 from otcore_ae.models.global_sae import GlobalSAE, MinibatchGlobalSAE
 from otcore_ae.models.sae import SAE
-from otcore_ae.models.swae import SWAE
+from otcore_ae.models.swae import SWAE, match_prior
 from otcore_ae.models.vae import VAE, ConditionalVAE
 from otcore_ae.models.wae import CWAE, WAEMMD, ConditionalWAEMMD
 
@@ -28,4 +28,5 @@ __all__ = [
     "MinibatchGlobalSAE",
     "NonFiniteLossError",
     "Step",
+    "match_prior",
 ]

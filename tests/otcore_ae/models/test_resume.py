@@ -10,12 +10,13 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from otcore_ae import SAE, SWAE, GlobalSAE, MinibatchGlobalSAE
+from otcore_ae import SAE, SWAE, GlobalSAE, HandwritingStyle, MinibatchGlobalSAE
 
 STEPS = 15
 VARIANTS = {
     "local": (SAE, {}),
     "sliced": (SWAE, {}),
+    "sliced, augmented": (SWAE, {"augmentation": HandwritingStyle(), "decoded": 4, "lifted": True}),
     "global": (MinibatchGlobalSAE, {}),
     "global, prior kept for 4 steps, warm": (MinibatchGlobalSAE, {"resample_every": 4, "warm_start": True}),
     "global, small cloud": (MinibatchGlobalSAE, {"cloud_size": 30}),
