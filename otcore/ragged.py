@@ -34,6 +34,8 @@ def per_item(values: Tensor, counts: Sequence[int] | None) -> Tensor:
     """The sum of (B, N) or (L, sum N) over the points of each item, (items,)."""
     if not counts:
         return values.sum(-1)
+    if values.is_cuda:  # there index_add adds in any order
+        return torch.cat([item.sum(-1) for item in split(values, counts)])
     items = len(values) * len(counts)
     index = per_point(torch.arange(items, device=values.device), values.shape, counts)
     return values.new_zeros(items).index_add(0, index.flatten(), values.flatten())

@@ -41,11 +41,15 @@ struct Rounded {
 };
 
 template <class T>
+__device__ T rounded_loss(double lost) {
+  // Infinite levels have lost nothing.
+  return sizeof(T) == 4 && lost - lost == 0 ? static_cast<T>(1 + kLn2 * lost * (1 + 0.5 * kLn2 * lost)) : T(1);
+}
+
+template <class T>
 __device__ Rounded<T> rounded(double level) {
   const T near = static_cast<T>(level);
-  const double lost = level - static_cast<double>(near);
-  // Infinite levels have lost nothing.
-  return {near, sizeof(T) == 4 && lost - lost == 0 ? static_cast<T>(1 + kLn2 * lost * (1 + 0.5 * kLn2 * lost)) : T(1)};
+  return {near, rounded_loss<T>(level - static_cast<double>(near))};
 }
 
 template <class T, int D>
@@ -54,13 +58,14 @@ __device__ void load_point(const T* points, int i, int d, T (&u)[D]) {
   for (int k = 0; k < D; k++) u[k] = k < d ? points[static_cast<long>(i) * d + k] : T(0);
 }
 
-template <class T, int D>
-__device__ T squared_distance(const T (&u)[D], const T (&v)[D]) {
-  T square = 0;
+// |u - v|^2 + start, of the first D numbers of v.
+template <class T, int D, int V>
+__device__ T squared_distance(const T (&u)[D], const T (&v)[V], T start = 0) {
+  T square = start;
 #pragma unroll
   for (int k = 0; k < D; k++) {
     const T gap = u[k] - v[k];
-    square = k ? gap * gap + square : gap * gap;
+    square = gap * gap + square;
   }
   return square;
 }
@@ -71,6 +76,59 @@ __device__ T logit(T both, T square, const Scale<T>& scale) {
   if (P == 2) return both - scale.cost * square;
   return both - scale.cost * sqrt_of(square > scale.floor ? square : scale.floor);
 }
+
+// The level of a column as `pair_logit` wants it: where p = 2 in squared lengths, so that it joins their sum.
+template <class T, int P>
+__device__ Rounded<T> rounded_column(double level, const Scale<T>& scale) {
+  if (P == 1) return rounded<T>(level);
+  const double factor = -static_cast<double>(scale.cost);
+  const Rounded<T> lengths = rounded<T>(level / factor);
+  return {lengths.level, rounded_loss<T>(level - factor * static_cast<double>(lengths.level))};
+}
+template <class T, int P>
+constexpr T kNoColumn = P == 1 ? kNever<T> : -kNever<T>;  // of padding
+// The logit of a row (u, h) and a column whose first numbers are its coordinates and then its level.
+template <class T, int D, int P, int V>
+__device__ T pair_logit(const T (&u)[D], T h, const T (&column)[V], const Scale<T>& scale) {
+  // In few dimensions the sum starts with the level, at no cost; in many it would be rounded as often.
+  if (P == 2 && D <= 4) return h - scale.cost * squared_distance<T, D>(u, column, column[D]);
+  if (P == 2) return h - scale.cost * (squared_distance<T, D>(u, column) + column[D]);
+  return logit<T, P>(h + column[D], squared_distance<T, D>(u, column), scale);
+}
+
+// N columns with V numbers each in shared memory, four at a time: a read of a column takes an instruction for every four.
+template <class T>
+struct alignas(16) Four {
+  T at[4];
+};
+
+template <class T, int V, int N>
+struct Columns {
+  static constexpr int kFours = V / 4, kRest = V % 4;
+  Four<T> fours[kFours > 0 ? kFours : 1][N];
+  T rest[kRest > 0 ? kRest : 1][N];
+
+  __device__ void store(int c, const T (&values)[V]) {
+#pragma unroll
+    for (int k = 0; k < kFours; k++) {
+      Four<T> four;
+      for (int i = 0; i < 4; i++) four.at[i] = values[4 * k + i];
+      fours[k][c] = four;
+    }
+#pragma unroll
+    for (int k = 0; k < kRest; k++) rest[k][c] = values[4 * kFours + k];
+  }
+  __device__ void load(int c, T (&values)[V]) const {
+#pragma unroll
+    for (int k = 0; k < kFours; k++) {
+      const Four<T> four = fours[k][c];
+#pragma unroll
+      for (int i = 0; i < 4; i++) values[4 * k + i] = four.at[i];
+    }
+#pragma unroll
+    for (int k = 0; k < kRest; k++) values[4 * kFours + k] = rest[k][c];
+  }
+};
 
 template <int N>
 struct Constant {

@@ -14,17 +14,15 @@ constexpr int kRowWarps = 8, kRowThreads = kRowWarps * kWarp;
 template <class T, int D>
 constexpr int kRowGroup = sizeof(T) == 8 && D > 8 ? 1 : 8;
 
-// With s_ij the logit and e_ij = 2^(s_ij - top_i): the sum of b_j e_ij and of b_j e_ij times what `Sum` takes of the pair.
+// With s_ij the logit and e_ij = 2^(s_ij - top_i): the sum of b_j e_ij, and of b_j e_ij times what `Parts` take of the pair.
 template <class T, int K>
 struct RowSum {
   T top, total, parts[K > 0 ? K : 1];
 };
 
-// The tile of columns that a warp looks at.
+// The tile of columns that a warp looks at: coordinates, level, weight and values.
 template <class T, int D, int K>
-struct RowTile {
-  T v[D][kWarp], h[kWarp], w[kWarp], values[K > 0 ? K : 1][kWarp];
-};
+using RowTile = Columns<T, D + 2 + K, kWarp>;
 
 template <class T, int D, class Parts>
 struct RowMemory {
@@ -42,16 +40,16 @@ constexpr int kBoxNumbers = sizeof(Box<T, 4>) / sizeof(T);
 // The softmin takes nothing of a pair.
 struct NoParts {
   static constexpr int kParts = 0, kValues = 0;
-  template <class T, int D, int P>
-  __device__ static void add(T*, T, const T (&)[D], const T (&)[D], const T*, T) {}
+  template <class T, int D, int P, int V>
+  __device__ static void add(T*, T, const T (&)[D], const T (&)[V], T) {}
 };
 
 // dC(x_i, y_j) / dx_i.
 template <int D>
 struct SlopeParts {
   static constexpr int kParts = D, kValues = 0;
-  template <class T, int, int P>
-  __device__ static void add(T* parts, T e, const T (&u)[D], const T (&v)[D], const T*, T floor) {
+  template <class T, int, int P, int V>
+  __device__ static void add(T* parts, T e, const T (&u)[D], const T (&v)[V], T floor) {
     T factor = e;
     if (P == 1) {
       const T square = squared_distance<T, D>(u, v);
@@ -66,10 +64,10 @@ struct SlopeParts {
 template <int K>
 struct ValueParts {
   static constexpr int kParts = K, kValues = K;
-  template <class T, int D, int P>
-  __device__ static void add(T* parts, T e, const T (&)[D], const T (&)[D], const T* values, T) {
+  template <class T, int D, int P, int V>
+  __device__ static void add(T* parts, T e, const T (&)[D], const T (&numbers)[V], T) {
 #pragma unroll
-    for (int k = 0; k < K; k++) parts[k] += e * values[k];
+    for (int k = 0; k < K; k++) parts[k] += e * numbers[D + 2 + k];
   }
 };
 
@@ -87,7 +85,7 @@ __device__ void rescale(RowSum<T, K>& sum, T top) {
 template <class T, int D, int P, class Parts>
 __device__ RowSum<T, Parts::kParts> row_sums(const Term<T>& q, int d, int block, const Scale<T>& scale, const double* f,
                                              const double* g, const double* values, int stride, int width, const T* boxes) {
-  constexpr int K = Parts::kParts, kGroup = kRowGroup<T, D>;
+  constexpr int K = Parts::kParts, kGroup = kRowGroup<T, D>, kNumbers = D + 2 + Parts::kValues;
   RowMemory<T, D, Parts>& memory = *reinterpret_cast<RowMemory<T, D, Parts>*>(shared_memory());
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int row = block * kWarp + lane, near = row < q.n ? row : q.n - 1;
@@ -101,37 +99,36 @@ __device__ RowSum<T, Parts::kParts> row_sums(const Term<T>& q, int d, int block,
   const auto visit = [&](int t) {
     const int column = t * kWarp + lane;
     const bool inside = column < q.m && q.weight_y(column) > 0;
-    T v[D];
+    T v[D], given[kNumbers];
     load_point<T, D>(q.y, column < q.m ? column : 0, d, v);
-    const Rounded<T> other = inside ? rounded<T>(level(scale, g, q.shift_y, column)) : Rounded<T>{kNever<T>, 0};
-    warp_barrier();
-    for (int k = 0; k < D; k++) tile.v[k][lane] = v[k];
-    tile.h[lane] = other.level;
-    tile.w[lane] = inside ? q.weight_y(column) * other.factor : T(0);
+    const Rounded<T> other =
+        inside ? rounded_column<T, P>(level(scale, g, q.shift_y, column), scale) : Rounded<T>{kNoColumn<T, P>, 0};
+    for (int k = 0; k < D; k++) given[k] = v[k];
+    given[D] = other.level;
+    given[D + 1] = inside ? q.weight_y(column) * other.factor : T(0);
     for (int k = 0; k < Parts::kValues; k++)
-      tile.values[k][lane] = inside && k < width ? static_cast<T>(values[static_cast<long>(column) * stride + k]) : T(0);
+      given[D + 2 + k] = inside && k < width ? static_cast<T>(values[static_cast<long>(column) * stride + k]) : T(0);
+    warp_barrier();
+    tile.store(lane, given);
     warp_barrier();
     for (int group = 0; group < kWarp; group += kGroup) {
       T s[kGroup], top = kNever<T>;
 #pragma unroll
       for (int c = 0; c < kGroup; c++) {
-        T point[D];
-#pragma unroll
-        for (int k = 0; k < D; k++) point[k] = tile.v[k][group + c];
-        s[c] = logit<T, P>(h[0] + tile.h[group + c], squared_distance<T, D>(u[0], point), scale);
+        T numbers[kNumbers];
+        tile.load(group + c, numbers);
+        s[c] = pair_logit<T, D, P>(u[0], h[0], numbers, scale);
         top = s[c] > top ? s[c] : top;
       }
       rescale(sum, top);
       if (!(sum.top > kNever<T>)) continue;
 #pragma unroll
       for (int c = 0; c < kGroup; c++) {
-        T point[D], taken[Parts::kValues > 0 ? Parts::kValues : 1];
-#pragma unroll
-        for (int k = 0; k < D; k++) point[k] = tile.v[k][group + c];
-        for (int k = 0; k < Parts::kValues; k++) taken[k] = tile.values[k][group + c];
-        const T e = tile.w[group + c] * exp2_of(s[c] - sum.top);
+        T numbers[kNumbers];
+        tile.load(group + c, numbers);
+        const T e = numbers[D + 1] * exp2_of(s[c] - sum.top);
         sum.total += e;
-        Parts::template add<T, D, P>(sum.parts, e, u[0], point, taken, scale.floor);
+        Parts::template add<T, D, P>(sum.parts, e, u[0], numbers, scale.floor);
       }
     }
   };

@@ -30,7 +30,8 @@ template <class T, int D, int R>
 struct SweepMemory {
   static constexpr int kBlock = kSweepThreads * R;  // rows of a block, and columns of a segment
   static constexpr int kTiles = kBlock / kWarp;
-  T v[D][kBlock], h[kBlock], w[kBlock], factor[kBlock];
+  Columns<T, D + 2, kBlock> columns;  // coordinates, level and weight
+  T factor[kBlock];
   T sums[kSweepWarps][kBlock];
   Box<T, D> boxes[kTiles];
 };
@@ -68,17 +69,19 @@ __device__ void sweep_blocks(const Term<T>& q, int d, const Scale<T>& scale, con
       for (int c = threadIdx.x; c < kBlock; c += kSweepThreads) {
         const int column = j * kBlock + c;
         const bool inside = column < q.m;
-        T v[1][D], k[1];
-        const Rounded<T> own = inside ? rounded<T>(level(scale, g, q.shift_y, column)) : Rounded<T>{kNever<T>, 0};
+        T v[1][D], values[D + 2];
         load_point<T, D>(q.y, inside ? column : 0, d, v[0]);
-        k[0] = own.level;
-        for (int s = 0; s < D; s++) memory.v[s][c] = v[0][s];
-        memory.h[c] = k[0];
-        memory.w[c] = inside ? q.weight_y(column) * own.factor : T(0);
+        const double exact = inside ? level(scale, g, q.shift_y, column) : 0;
+        const Rounded<T> own = inside ? rounded_column<T, P>(exact, scale) : Rounded<T>{kNoColumn<T, P>, 0};
+        for (int s = 0; s < D; s++) values[s] = v[0][s];
+        values[D] = own.level;
+        values[D + 1] = inside ? q.weight_y(column) * own.factor : T(0);
+        memory.columns.store(c, values);
         memory.factor[c] = own.factor;
         for (int other = 0; other < kSweepWarps; other++) memory.sums[other][c] = 0;
         if (kPrune) {
-          const Box<T, D> tile = box_of<T, D, 1>(v, k);
+          const T top[1] = {inside ? static_cast<T>(exact) : kNever<T>};
+          const Box<T, D> tile = box_of<T, D, 1>(v, top);
           if (lane == 0) memory.boxes[c / kWarp] = tile;
         }
       }
@@ -99,14 +102,12 @@ __device__ void sweep_blocks(const Term<T>& q, int d, const Scale<T>& scale, con
 #pragma unroll 4
           for (int step = 0; step < kWarp; step++) {
             const int c = t * kWarp + (lane + step) % kWarp;
-            T v[D];
-#pragma unroll
-            for (int s = 0; s < D; s++) v[s] = memory.v[s][c];
-            const T k = memory.h[c], weight = memory.w[c];
+            T values[D + 2];
+            memory.columns.load(c, values);
 #pragma unroll
             for (int r = 0; r < R; r++) {
-              const T e = exp2_of(logit<T, P>(h[r] + k, squared_distance<T, D>(u[r], v), scale));
-              inner[r] += weight * e;
+              const T e = exp2_of(pair_logit<T, D, P>(u[r], h[r], values, scale));
+              inner[r] += values[D + 1] * e;
               travelling += w[r] * e;
             }
             travelling = shuffle(travelling, (lane + 1) % kWarp);
