@@ -8,7 +8,7 @@ OTCORE_CUDA ?= AUTO
 SOURCES := $(shell find csrc kernels -type f) CMakeLists.txt pyproject.toml .ci/constraints.txt
 PIP := $(BIN)/pip install --quiet --constraint .ci/constraints.txt
 
-.PHONY: demo test check bench predict wheel clean
+.PHONY: demo test check bench predict gpu wheel clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m otcore_ae.demo --output $(OUT) $(DEMO)
@@ -29,6 +29,11 @@ bench: $(VENV)/ready-bench
 # Predicted times on GPUs, from machine code; PREDICT=--check compares its counts with the committed table.
 predict: $(VENV)/ready
 	$(BIN)/python -m benchmarks.gpu.predict $(PREDICT)
+
+# On a machine with an NVIDIA GPU, with the torch of $(PYTHON): builds, tests and measures in nine minutes.
+gpu:
+	@$(PYTHON) -c "import torch" 2>/dev/null || { echo "$(PYTHON) has no torch: PYTHON=... names one with CUDA's"; exit 2; }
+	$(PYTHON) -m benchmarks.gpu.run $(GPU)
 
 # A wheel for this machine's Python, repaired to a manylinux tag, and tried in an environment of its own.
 wheel: $(VENV)/ready

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from otcore import SamplesLoss, sinkhorn_divergence
+from otcore import SamplesLoss, SinkhornDivergence, sinkhorn_divergence
 from tests.problems import cloud
 from tests.tolerance import assert_solved
 
@@ -74,17 +74,22 @@ def test_points_on_another_than_the_current_device(d: int) -> None:
         assert torch.equal(one.cpu(), two.cpu())
 
 
-@pytest.mark.parametrize("d", [3, 40])
 @pytest.mark.parametrize(
-    "loss", [sinkhorn_divergence, SamplesLoss(blur=0.3, diameter=3.0)], ids=["solve", "loss"]
+    ("loss", "d", "backend"),
+    [
+        (SinkhornDivergence(blur=0.2), 3, "inductor"),
+        (SinkhornDivergence(blur=0.5), 40, "aot_eager"),
+        (SamplesLoss(blur=0.2, diameter=2.0), 3, "aot_eager"),
+    ],
+    ids=str,
 )
-def test_compiled_whole(loss: Any, d: int) -> None:
+def test_compiled_whole(loss: Any, d: int, backend: str) -> None:
     def scaled(x: Tensor, y: Tensor) -> Tensor:
         return 2.0 * loss(x.tanh(), y)
 
     x, y = pair(200, d)
     expected = scaled(x, y)
-    value = torch.compile(scaled, fullgraph=True)(x, y)
+    value = torch.compile(scaled, fullgraph=True, backend=backend)(x, y)
     assert_solved(value.cpu(), expected.cpu(), torch.float32)
     for got, wanted in zip(torch.autograd.grad(value, x), torch.autograd.grad(expected, x), strict=True):
         assert_solved(got.cpu(), wanted.cpu(), torch.float32)

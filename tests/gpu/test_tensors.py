@@ -17,7 +17,7 @@ from otcore import (
     sliced_wasserstein_distance,
 )
 from tests.problems import cloud, weights
-from tests.tolerance import SOLVE_TOL, assert_solved
+from tests.tolerance import assert_solved
 
 DEVICE = torch.device("cuda")
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -30,8 +30,8 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def options(d: int, dtype: torch.dtype) -> dict[str, Any]:
-    """A blur in proportion to the distances, and the marginal error that the tolerances expect."""
-    return {"blur": 0.15 * d**0.5, "tol": SOLVE_TOL[wide(dtype)]}
+    """A blur in proportion to the distances, and a marginal error below what the tolerances show."""
+    return {"blur": 0.15 * d**0.5, "tol": 1e-12 if dtype == torch.float64 else 1e-4}
 
 
 def clouds(
@@ -162,6 +162,8 @@ def test_which_kernels_run() -> None:
 @pytest.mark.parametrize("n", [500, 6000])
 def test_sliced_distances(n: int, name: str) -> None:
     """By Triton where clouds are regular and small, by torch elsewhere."""
+    # torch has no deterministic cumulative sum on GPUs.
+    torch.use_deterministic_algorithms(False)
     x, y = clouds(n, n, 8)
     directions = torch.nn.functional.normalize(cloud(8, 20, 7) - 0.5, dim=0).to(DEVICE)
     a = weights(n, 3).to(DEVICE, torch.float32) if name == "weighted" else None
