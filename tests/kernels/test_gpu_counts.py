@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import math
 
-from benchmarks.gpu import kernels, predict, sass
+import pytest
+import torch
+
+from benchmarks.gpu import kernels, predict, sass, tiles
 from benchmarks.gpu.chips import A100, H100, H200
 from benchmarks.gpu.kernels import Counted, Work
 from tests.kernels import compiled
+from tests.problems import cloud
 
 pytest.importorskip("triton", reason="triton, which brings cuobjdump, is not installed")
 
@@ -130,3 +134,22 @@ def test_triton_keeps_two_programs_on_a_multiprocessor() -> None:
                 found = kernels.triton_count(kernel, launch, capability)
                 assert chip.resident(found.registers, found.shared, found.warps) >= 2
                 break
+
+
+def test_a_hilbert_curve_goes_from_cell_to_cell() -> None:
+    side = torch.arange(16.0)
+    grid = torch.stack(torch.meshgrid(side, side, indexing="ij"), -1).view(-1, 2)
+    along = grid[tiles.along_hilbert(grid)]
+    assert torch.equal((along[1:] - along[:-1]).abs().sum(-1), torch.ones(255))
+
+
+def test_tiles_that_are_skipped_hold_no_pair_that_counts() -> None:
+    n, m, eps = 900, 700, 2e-4
+    x, y = cloud(n, 2, 1), cloud(m, 2, 2)
+    f, g = 0.01 * cloud(n, 1, 3).squeeze(-1), 0.01 * cloud(m, 1, 4).squeeze(-1)
+    bits = (f[:, None] + g - 0.5 * torch.cdist(x, y).square()) / (eps * math.log(2))
+    x_tiles, y_tiles = (-(-count // tiles.COLUMNS) for count in (n, m))
+    everything = float(x_tiles * y_tiles * tiles.COLUMNS**2)
+    found = tiles.visited(x, y, f, g, eps, rows=tiles.COLUMNS)
+    assert float((bits >= -40).sum()) <= found < 0.6 * everything
+    assert tiles.visited(x, y, f, g, 1.0, rows=tiles.COLUMNS) == everything
