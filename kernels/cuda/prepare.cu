@@ -67,8 +67,8 @@ __global__ void __launch_bounds__(kThreads) prepare_item(Batch<T> batch, Prepare
   }
   block_barrier();
   const long first_x = q.x - batch.x, first_y = q.y - batch.y;
-  place(q.x, q.n, d, memory.mean_x, memory.delta, 1.0, 0.5 * separation, moved, out.x + first_x, out.shift + first_x / d);
-  place(q.y, q.m, d, memory.mean_y, memory.delta, -1.0, 0.0, moved, out.y + first_y, out.shift + batch.rows_x + first_y / d);
+  place(q.x, q.n, d, memory.mean_x, memory.delta, 1.0, 0.5 * separation, moved, out.x + first_x, out.shift + q.row);
+  place(q.y, q.m, d, memory.mean_y, memory.delta, -1.0, 0.0, moved, out.y + first_y, out.shift + q.column);
 }
 
 }  // namespace
