@@ -76,7 +76,7 @@ bool interrupted() {
 #define OTCORE_MODULE _cuda_emulated
 #else
 #define OTCORE_MODULE _cuda
-std::string device_report();  // kernels/cuda/device.cu
+std::string device_report(), driver_refusal();  // kernels/cuda/device.cu
 #endif
 
 PYBIND11_MODULE(OTCORE_MODULE, m) {
@@ -118,8 +118,8 @@ PYBIND11_MODULE(OTCORE_MODULE, m) {
       prepare(batch, Prepared<T>{at<T>(x), at<T>(y), at<double>(shift), at<double>(offset), at<double>(diameters)}, q.queue());
     });
   });
-  m.def("order_codes", [](const Clouds& q, Address codes) {
-    in_precision(q, [&](const auto& batch, auto) { order_codes(batch, at<long long>(codes), q.queue()); });
+  m.def("order_codes", [](const Clouds& q, Address boxes, Address codes) {
+    in_precision(q, [&](const auto& batch, auto) { order_codes(batch, at<double>(boxes), at<long long>(codes), q.queue()); });
   });
   m.def("sweep_scratch", [](const Clouds& q) {
     return in_precision(q, [&](const auto& batch, auto) {
@@ -163,5 +163,6 @@ PYBIND11_MODULE(OTCORE_MODULE, m) {
   });
 #ifndef OTCORE_EMULATED
   m.def("device_report", &device_report);
+  m.def("driver_refusal", &driver_refusal);
 #endif
 }

@@ -384,7 +384,7 @@ def embedded(cost: str, points: Tensor, name: str = "points", counts: Sequence[i
     length: Tensor = torch.linalg.vector_norm(points, dim=-1, keepdim=True)
     # A tracer cannot look at values; there the check for NaN catches a zero vector.
     traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    if not traced and not bool(length.all()):
+    if not traced and readable(points) and not bool(length.all()):
         _, place = _first(length.squeeze(-1), length.squeeze(-1) == 0, counts or ())
         raise ValueError(f"{name} has the zero vector at {place}; the cosine cost needs a direction.")
     return points / length

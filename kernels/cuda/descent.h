@@ -238,7 +238,7 @@ __device__ __noinline__ void residual(const Batch<T>& batch, int t, const Settin
     }
     const double image = averaged(z, state.log_sums[place], c.eps, row ? rho.x : rho.y) + (row ? c.translation : -c.translation);
     const double rest = image - z;
-    if (c.better) state.best[place] = z;
+    if (c.better || c.n_iter == 1) state.best[place] = z;
     if (c.mix) {
       const double weight = static_cast<double>(q.weight(e));
       const T own = static_cast<T>(rest - state.residual[place]);

@@ -26,16 +26,28 @@ void check(cudaError_t error) {
 
 }  // namespace otcore::cuda
 
+namespace {
+
+std::string version(int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); }
+
+}  // namespace
+
+// Why the driver cannot run the kernels; empty if it can.
+std::string driver_refusal() {
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return "no NVIDIA driver on this machine";
+  if (driver / 1000 >= CUDART_VERSION / 1000) return "";
+  return "the driver is for CUDA " + version(driver) + ", too old for these kernels of CUDA " + version(CUDART_VERSION) +
+         ": update it";
+}
+
 // One line on what the kernels can run on here.
 std::string device_report() {
   int driver = 0, count = 0;
-  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return "no NVIDIA driver on this machine";
-  const auto version = [](int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); };
+  cudaDriverGetVersion(&driver);
+  if (const std::string refusal = driver_refusal(); !refusal.empty()) return refusal;
   const cudaError_t error = cudaGetDeviceCount(&count);
   cudaGetLastError();
-  if (error == cudaErrorInsufficientDriver)
-    return "the driver is for CUDA " + version(driver) + ", too old for these kernels of CUDA " + version(CUDART_VERSION) +
-           ": update it";
   if (error != cudaSuccess || count == 0) return "a driver for CUDA " + version(driver) + ", but no GPU";
   cudaDeviceProp properties;
   if (cudaGetDeviceProperties(&properties, 0) != cudaSuccess) return "a GPU that does not answer";

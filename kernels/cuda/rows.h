@@ -53,7 +53,8 @@ struct SlopeParts {
     T factor = e;
     if (P == 1) {
       const T square = squared_distance<T, D>(u, v);
-      factor = square > floor ? e / sqrt_of(square) : T(0);
+      const T root = sqrt_of(square);  // 0 where the hardware takes a tiny square for 0
+      factor = square > floor && root > 0 ? e / root : T(0);
     }
 #pragma unroll
     for (int k = 0; k < D; k++) parts[k] += factor * (u[k] - v[k]);

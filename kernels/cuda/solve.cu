@@ -39,8 +39,6 @@ __global__ void __launch_bounds__(kStepThreads, 1) residual_slices(OTCORE_CONSTA
 template <class T>
 __global__ void __launch_bounds__(kStepThreads, 1) combine_slices(OTCORE_CONSTANT Batch<T> batch, OTCORE_CONSTANT State<T> state) {
   const int t = blockIdx.x;
-  // Another block may be setting `finished` now, but then `next` says so, too.
-  if (state.now[t].finished) return;
   combine(batch, t, state, blockIdx.y, state.slices, *reinterpret_cast<StepMemory*>(shared_memory()));
 }
 
@@ -57,8 +55,8 @@ __global__ void __launch_bounds__(kSweepThreads, 1) solve_terms(OTCORE_CONSTANT 
     block_barrier();
     const Scale<T> scale = scale_at<T>(batch.cost, state.eps[t]);
     const double *f = state.z + q.row, *g = state.z + q.column;
-    sweep_blocks<T, D, P, 1>(q, batch.d, scale, f, g, 0, blocks, 0, segments, partials.rows + q.row, partials.columns + q.column,
-                             state.pairs + t);
+    sweep_blocks<T, D, P, 1>(q, batch.d, scale, f, g, {0, 1, blocks}, {0, 1, segments}, partials.rows + q.row,
+                             partials.columns + q.column, state.pairs + t);
     block_barrier();
     for (int e = threadIdx.x; e / kWarp * kWarp < q.size(); e += kSweepThreads) {
       const double value = log_sum<T, D, P>(q, batch.d, scale, f, g, partials, 1, 1, e);
@@ -176,6 +174,17 @@ __global__ void go_on(const int* remaining, cudaGraphConditionalHandle handle) {
   cudaGraphSetConditional(handle, *remaining > 0 ? 1 : 0);
 }
 
+// While it lives, what this thread does is no matter to captures elsewhere.
+class Relaxed {
+ public:
+  Relaxed() { check(cudaThreadExchangeStreamCaptureMode(&mode_)); }
+  ~Relaxed() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  Relaxed(const Relaxed&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
 // A loop node in the graph that the stream is being captured into.
 template <class T>
 void capture_loop(const Batch<T>& q, const Settings& settings, const State<T>& state, Stream stream) {
@@ -186,7 +195,8 @@ void capture_loop(const Batch<T>& q, const Settings& settings, const State<T>& s
   cudaGraph_t graph;
   const cudaGraphNode_t* before;
   std::size_t count;
-  check(cudaStreamGetCaptureInfo(stream, &status, nullptr, &graph, &before, nullptr, &count));
+  const cudaGraphEdgeData* edges;
+  check(cudaStreamGetCaptureInfo(stream, &status, nullptr, &graph, &before, &edges, &count));
   cudaGraphConditionalHandle handle;
   check(cudaGraphConditionalHandleCreate(&handle, graph, 1, cudaGraphCondAssignDefault));
   cudaGraphNodeParams parameters{};
@@ -195,14 +205,12 @@ void capture_loop(const Batch<T>& q, const Settings& settings, const State<T>& s
   parameters.conditional.type = cudaGraphCondTypeWhile;
   parameters.conditional.size = 1;
   cudaGraphNode_t node;
-  check(cudaGraphAddNode(&node, graph, before, nullptr, count, &parameters));
-  // A stream of our own does not disturb what the caller captures.
-  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-  check(cudaThreadExchangeStreamCaptureMode(&mode));
-  cudaStream_t inner = nullptr;
+  check(cudaGraphAddNode(&node, graph, before, edges, count, &parameters));
+  const Relaxed relaxed;
+  cudaStream_t inner;
   cudaGraph_t body;
+  check(cudaStreamCreateWithFlags(&inner, cudaStreamNonBlocking));
   try {
-    check(cudaStreamCreateWithFlags(&inner, cudaStreamNonBlocking));
     check(cudaStreamBeginCaptureToGraph(inner, parameters.conditional.phGraph_out[0], nullptr, nullptr, 0,
                                         cudaStreamCaptureModeRelaxed));
     iterate(q, settings, state, inner);
@@ -210,12 +218,11 @@ void capture_loop(const Batch<T>& q, const Settings& settings, const State<T>& s
     check(cudaStreamEndCapture(inner, &body));
     check(cudaStreamUpdateCaptureDependencies(stream, &node, nullptr, 1, cudaStreamSetCaptureDependencies));
   } catch (...) {
-    if (inner) cudaStreamDestroy(inner);
-    cudaThreadExchangeStreamCaptureMode(&mode);
+    cudaStreamEndCapture(inner, &body);
+    cudaStreamDestroy(inner);
     throw;
   }
   check(cudaStreamDestroy(inner));
-  check(cudaThreadExchangeStreamCaptureMode(&mode));
 #endif
 }
 
@@ -250,6 +257,7 @@ class Watch {
 
  private:
   Watch() {
+    const Relaxed relaxed;
     check(cudaMallocHost(&seen_, 2 * sizeof(int)));
     for (cudaEvent_t& event : events_) check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
   }

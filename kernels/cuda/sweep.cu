@@ -5,25 +5,24 @@
 namespace otcore::cuda {
 namespace {
 
-constexpr int kFewestSlots = 4, kMostSlots = 32;
-constexpr long kSlotNumbers = 1L << 25;  // of all slots together, about
+constexpr int kFewestSlots = 8, kMostSlots = 32;
+constexpr long kSlotNumbers = 1L << 27;  // of all slots together, about
 constexpr int kTotalThreads = 128;
 
-// One block a (term, span of column segments, span of row blocks).
+// One block a (term, slot of column segments, slot of row blocks).
 template <class T, int D, int P>
 __global__ void __launch_bounds__(kSweepThreads, 1)
     sweep_spans(Batch<T> batch, const double* potentials, const double* eps, const int* finished, Partials<T> out,
-                int span_rows, int span_columns, unsigned long long* pairs) {
+                unsigned long long* pairs) {
   if (finished && finished[blockIdx.x]) return;
   const Term<T> q = term_at(batch, blockIdx.x);
   constexpr int R = kLaneRows<T, D>;
   constexpr int kBlock = SweepMemory<T, D, R>::kBlock;
   const int blocks = (q.n + kBlock - 1) / kBlock, segments = (q.m + kBlock - 1) / kBlock;
-  const int i0 = blockIdx.z * span_rows, j0 = blockIdx.y * span_columns;
-  const int i1 = i0 + span_rows < blocks ? i0 + span_rows : blocks;
-  const int j1 = j0 + span_columns < segments ? j0 + span_columns : segments;
+  const Stride own_blocks = {static_cast<int>(blockIdx.z), static_cast<int>(gridDim.z), blocks};
+  const Stride own_segments = {static_cast<int>(blockIdx.y), static_cast<int>(gridDim.y), segments};
   sweep_blocks<T, D, P, R>(q, batch.d, scale_at<T>(batch.cost, eps[blockIdx.x]), potentials + q.row, potentials + q.column,
-                           i0, i1, j0, j1, out.rows + blockIdx.y * out.length + q.row,
+                           own_blocks, own_segments, out.rows + blockIdx.y * out.length + q.row,
                            out.columns + blockIdx.z * out.length + q.column, pairs + blockIdx.x);
 }
 
@@ -73,15 +72,11 @@ void sweep(const Batch<T>& q, const double* potentials, const double* eps, const
            unsigned long long* pairs, Stream stream) {
   const Slots slots = slots_of(q);
   const Partials<T> partials = {scratch, scratch + slots.rows * q.length(), q.length()};
-  const dim3 most = largest(q);
-  const int span_rows = (blocks_of(q, most.x) + slots.columns - 1) / slots.columns;
-  const int span_columns = (blocks_of(q, most.y) + slots.rows - 1) / slots.rows;
   const int blocks = (q.n + q.m + kTotalThreads - 1) / kTotalThreads;
   dispatch<T>(q.d, q.cost.p, [&](auto d, auto p) {
     constexpr int D = decltype(d)::value, P = decltype(p)::value;
     launch(sweep_spans<T, D, P>, dim3(q.terms(), slots.rows, slots.columns), kSweepThreads,
-           sizeof(SweepMemory<T, D, kLaneRows<T, D>>), stream, q, potentials, eps, finished, partials, span_rows, span_columns,
-           pairs);
+           sizeof(SweepMemory<T, D, kLaneRows<T, D>>), stream, q, potentials, eps, finished, partials, pairs);
     launch(log_sums_of<T, D, P>, dim3(blocks * q.terms()), kTotalThreads, 0, stream, q,
            potentials, eps, finished, partials, slots, blocks, log_sums);
   });

@@ -36,19 +36,25 @@ struct SweepMemory {
   Box<T, D> boxes[kTiles];
 };
 
-// Row blocks [i0, i1) of the term against column segments [j0, j1), into one slot of the partial sums each way; of
-// a self-term, only those at or above the diagonal. Called by a whole block.
+// first, first + step, ... below end: near and far pairs of blocks then fall to the same.
+struct Stride {
+  int first, step, end;
+};
+
+// These row blocks of the term against these column segments, into one slot of the partial sums each way; of a
+// self-term, only those at or above the diagonal. Called by a whole block.
 template <class T, int D, int P, int R>
-__device__ void sweep_blocks(const Term<T>& q, int d, const Scale<T>& scale, const double* f, const double* g, int i0, int i1,
-                             int j0, int j1, T* row_slot, T* column_slot, unsigned long long* pairs) {
+__device__ void sweep_blocks(const Term<T>& q, int d, const Scale<T>& scale, const double* f, const double* g, Stride blocks,
+                             Stride segments, T* row_slot, T* column_slot, unsigned long long* pairs) {
   using Memory = SweepMemory<T, D, R>;
   constexpr int kBlock = Memory::kBlock;
   constexpr bool kPrune = kPruned<D>;
   Memory& memory = *reinterpret_cast<Memory*>(shared_memory());
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   unsigned long long visited = 0;
-  for (int c = j0 * kBlock + threadIdx.x; c < j1 * kBlock && c < q.m; c += kSweepThreads) column_slot[c] = 0;
-  for (int i = i0; i < i1; i++) {
+  for (int j = segments.first; j < segments.end; j += segments.step)
+    for (int c = threadIdx.x; c < kBlock && j * kBlock + c < q.m; c += kSweepThreads) column_slot[j * kBlock + c] = 0;
+  for (int i = blocks.first; i < blocks.end; i += blocks.step) {
     const int first = i * kBlock + warp * kWarp * R + lane;
     T u[R][D], h[R], w[R], sum[R], factor[R];
 #pragma unroll
@@ -64,7 +70,8 @@ __device__ void sweep_blocks(const Term<T>& q, int d, const Scale<T>& scale, con
     Box<T, D> box;
     if (kPrune) box = box_of<T, D, R>(u, h);
     const int rows_inside = q.n - (first - lane) < 0 ? 0 : q.n - (first - lane) < kWarp * R ? q.n - (first - lane) : kWarp * R;
-    for (int j = q.same && i > j0 ? i : j0; j < j1; j++) {
+    for (int j = segments.first; j < segments.end; j += segments.step) {
+      if (q.same && j < i) continue;
       block_barrier();
       for (int c = threadIdx.x; c < kBlock; c += kSweepThreads) {
         const int column = j * kBlock + c;

@@ -18,9 +18,10 @@ struct Prepared {
 template <class T>
 void prepare(const Batch<T>& raw, const Prepared<T>& out, Stream stream);
 
-// codes[row] of x, then of y: sorted by them, points that follow one another are near (d <= 4).
+// codes[row] of x, then of y: sorted by them, points that follow one another are near (d <= 4). `boxes` holds the smallest
+// and the largest coordinates of each item of x, then of y: [2][items][2][d].
 template <class T>
-void order_codes(const Batch<T>& q, long long* codes, Stream stream);
+void order_codes(const Batch<T>& q, const double* boxes, long long* codes, Stream stream);
 
 // How the sums of a batch are shared out.
 struct Slots {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .stepped import Room, compiled, settings, solved, stream_of
+from .stepped import Room, compiled, device_refusal, settings, solved, stream_of
 
 if TYPE_CHECKING:
     from ..problem import Cost, Problem
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ..solution import Solved
 
 MOST_DIMENSIONS = 16
-# Older GPUs have no code in the wheels, and nothing to compile it from.
-_LEAST_CAPABILITY = (8, 0)
 _CROSS, _SELF = 0, 1  # kinds of transport problems, in the order of kernels/cuda/batch.h
 # Clouds of so many points in so few dimensions are put in spatial order: tiles far apart are then skipped.
 _ORDERED_POINTS, _ORDERED_DIMENSIONS = 2048, 4
@@ -84,13 +82,7 @@ class Cuda:
                 f"the points have {problem.x.shape[-1]} coordinates, and its kernels take "
                 f"{MOST_DIMENSIONS} at most; the backend triton takes any number"
             )
-        capability = torch.cuda.get_device_capability(device)
-        if capability < _LEAST_CAPABILITY:
-            return (
-                f"{torch.cuda.get_device_name(device)} has compute capability {capability[0]}."
-                f"{capability[1]}, and the kernels are built for 8.0 and later"
-            )
-        return None
+        return device_refusal(self._native, device)
 
     def softmin(
         self,
@@ -218,7 +210,8 @@ class Cuda:
         counts = x.shape[:2].numel(), y.shape[:2].numel()
         codes = torch.empty(sum(counts), dtype=torch.int64, device=x.device)
         clouds = self._described((x, y, *[None] * 6), (len(x), x.shape[1], y.shape[1]), 2, 0.0)
-        self._native.order_codes(clouds, codes.data_ptr())
+        boxes = torch.cat([torch.stack([t.amin(1), t.amax(1)], 1) for t in (x, y)]).double()
+        self._native.order_codes(clouds, boxes.data_ptr(), codes.data_ptr())
         return _Order(
             *(
                 part.view(t.shape[:2]).sort(dim=-1, stable=True).indices
@@ -310,4 +303,6 @@ def _temperatures(eps: float | Tensor, x: Tensor) -> Tensor:
 
 def _starts(counts: Sequence[int], batch: int, x: Tensor) -> Tensor:
     """The first row of each item of a ragged batch, and the end."""
+    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("a ragged batch cannot be solved inside torch.cuda.graph: give clouds of one size")
     return torch.tensor(list(accumulate(list(counts) * batch, initial=0)), device=x.device)

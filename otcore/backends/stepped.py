@@ -6,8 +6,11 @@ once: error, stop, temperature and acceleration, as `otcore.solver` decides them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import cache
 from itertools import accumulate
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,8 +24,13 @@ if TYPE_CHECKING:
     from ..problem import Problem
     from . import Backend
 
+# Older GPUs have no code in the wheels, and nothing to compile it from.
+_LEAST_CAPABILITY = (8, 0)
 # Steps queued between two looks at which problems are finished.
-_STEPS = 4
+_STEPS = 2
+_MOST_SWEEPS = 2**31 - 2  # an int of the kernels, and one more
+# Graphs are captured one at a time, on a stream of each device for that.
+_CAPTURING = Lock()
 
 
 def compiled() -> Any:
@@ -41,6 +49,31 @@ def compiled() -> Any:
     return _cuda
 
 
+def device_refusal(native: Any, device: torch.device) -> str | None:
+    """Why a GPU cannot run the kernels, in words; None if it can."""
+    driver: str = _driver_refusal(native)
+    if driver:
+        return driver
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _LEAST_CAPABILITY:
+        return (
+            f"{torch.cuda.get_device_name(device)} has compute capability {capability[0]}."
+            f"{capability[1]}, and the kernels are built for 8.0 and later"
+        )
+    return None
+
+
+@cache
+def _driver_refusal(native: Any) -> str:
+    refusal: str = native.driver_refusal()
+    return refusal
+
+
+@cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
 def kernels_for(backend: Backend, problem: Problem) -> Any:
     """The extension where a solve on this backend is to be decided on the device, else None.
 
@@ -55,16 +88,19 @@ def kernels_for(backend: Backend, problem: Problem) -> Any:
             "the backend cuda can, in at most 16 dimensions"
         )
     try:
-        return compiled()
+        native = compiled()
     except ImportError:
         return None
+    return native if device_refusal(native, problem.x.device) is None else None
 
 
 def settings(native: Any, problem: Problem) -> Any:
     """What a solve is to reach, as the kernels take it."""
     q = problem
     diameter = -1.0 if q.diameter is None else q.diameter
-    return native.Settings(q.eps, *q.rho, q.scaling, diameter, q.tol, q.max_iter, q.init is not None)
+    return native.Settings(
+        q.eps, *q.rho, q.scaling, diameter, q.tol, min(q.max_iter, _MOST_SWEEPS), q.init is not None
+    )
 
 
 class Room:
@@ -173,14 +209,21 @@ class SteppedSolve:
 
     def run(self) -> Solved:
         """Step until every transport is finished, looking a few steps behind."""
+        x = self._problem.x
+        with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
+            return self._run()
+
+    def _run(self) -> Solved:
         kinds = list(range(len(self._pairs)))
-        self.begin()
-        self.step(kinds)
+        graphs: list[torch.cuda.CUDAGraph] = []
         looks: list[tuple[Tensor, Any]] = []
-        step = self._recorded(kinds)
+        self.begin()
         while True:
             for _ in range(_STEPS):
-                step()
+                if graphs:
+                    graphs[-1].replay()
+                else:
+                    self.step(kinds)
             looks.append(_look(self.finished))
             if len(looks) < 2:
                 continue
@@ -189,19 +232,29 @@ class SteppedSolve:
                 arrived.synchronize()
             left = [kind for kind in kinds if not bool(seen[kind].all())]
             if not left:
-                return self.result()
-            if left != kinds:
-                kinds = left
-                step = self._recorded(kinds)
+                break
+            if self._problem.x.is_cuda and (left != kinds or not graphs):
+                # What the first steps have compiled, as one launch each from now on.
+                graphs.append(self._recorded(left))
+            kinds = left
+        solution = self.result()
+        if graphs:  # their memory must outlive what is queued
+            torch.cuda.current_stream().synchronize()
+        return solution
 
-    def _recorded(self, kinds: Sequence[int]) -> Callable[[], None]:
-        """A step as one launch: a CUDA graph of it, which the first step has compiled."""
-        if not self._problem.x.is_cuda:
-            return lambda: self.step(kinds)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self.step(kinds)
-        return graph.replay
+    def _recorded(self, kinds: Sequence[int]) -> torch.cuda.CUDAGraph:
+        """A step as a CUDA graph."""
+        graph, stream = torch.cuda.CUDAGraph(), _capture_stream(self._problem.x.device)
+        with _CAPTURING:
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                graph.capture_begin(capture_error_mode="thread_local")
+                try:
+                    self.step(kinds)
+                finally:
+                    graph.capture_end()
+            torch.cuda.current_stream().wait_stream(stream)
+        return graph
 
 
 def _look(flags: Tensor) -> tuple[Tensor, Any]:
