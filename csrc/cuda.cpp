@@ -81,19 +81,19 @@ std::string device_report(), driver_refusal();  // kernels/cuda/device.cu
 
 PYBIND11_MODULE(OTCORE_MODULE, m) {
   m.doc() = "CUDA kernels of otcore; called through otcore.backends.cuda.";
-  py::class_<Clouds>(m, "Clouds")
+  py::class_<Clouds>(m, "Clouds", py::module_local())
       .def(py::init([](bool wide, Address x, Address y, Address a, Address b, Address shift, Address offset, Address n_start,
                        Address m_start, int n, int m, long rows_x, long rows_y, int items, int d, int first_kind, int kinds,
                        int p, double floor, Address stream) {
         return Clouds{wide, x, y, a, b, shift, offset, n_start, m_start, n, m, rows_x, rows_y, items, d, first_kind, kinds, p,
                       floor, stream};
       }));
-  py::class_<Settings>(m, "Settings")
+  py::class_<Settings>(m, "Settings", py::module_local())
       .def(py::init([](double eps, double rho_x, double rho_y, double scaling, double diameter, double tol, int max_iter,
                        bool warm) {
         return Settings{eps, scaling, diameter, {rho_x, rho_y}, tol, max_iter, warm};
       }));
-  py::class_<Solve>(m, "Steps")
+  py::class_<Solve>(m, "Steps", py::module_local())
       .def(py::init([](const Clouds& clouds, const Settings& settings, Address potentials, Address scratch) {
         return Solve{clouds, settings, potentials, scratch};
       }))

@@ -42,6 +42,8 @@ def compiled() -> Any:
     try:
         from .. import _cuda  # type: ignore[attr-defined]
     except ImportError as error:
+        if "cannot import name" not in str(error):
+            raise
         raise ImportError(
             "this otcore was built without CUDA: install a wheel that has it, or build one with "
             "OTCORE_CUDA=ON"
