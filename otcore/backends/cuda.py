@@ -6,7 +6,6 @@ solve is decided on the device: inside `torch.cuda.graph` nothing is waited for.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .stepped import Room, compiled, device_refusal, settings, solved, stream_of
+from ..problem import readable
+from .stepped import Room, compiled, device_refusal, on_device_of, settings, solved, stream_of
 
 if TYPE_CHECKING:
     from ..problem import Cost, Problem
@@ -95,7 +95,7 @@ class Cuda:
         eps: float | Tensor,
         floor: float = 0.0,
     ) -> Tensor:
-        with _on(x):
+        with on_device_of(x):
             order = self._order(x, y)
             x, y, _, g, _, b = order.place(x, y, x, _wide(g), x, b)
             q = self._clouds(x, y, None, b, cost, floor)
@@ -118,7 +118,7 @@ class Cuda:
         same: bool = False,
         floor: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        with _on(x):
+        with on_device_of(x):
             order = self._order(x, y)
             x, y, f, g, a, b = order.place(x, y, _wide(f), _wide(g), a, b)
             q = self._clouds(x, y, a, b, cost, floor, kind=_SELF if same else _CROSS)
@@ -149,7 +149,7 @@ class Cuda:
         eps: float,
         floor: float = 0.0,
     ) -> Tensor:
-        with _on(x):
+        with on_device_of(x):
             order = self._order(x, y)
             x, y, f, g, a, b, _, v = order.place(x, y, _wide(f), _wide(g), a, b, x, _wide(v))
             q = self._clouds(x, y, a, b, cost, floor)
@@ -175,7 +175,7 @@ class Cuda:
         normalise: bool = False,
         floor: float = 0.0,
     ) -> Tensor:
-        with _on(x):
+        with on_device_of(x):
             order = self._order(x, y)
             x, y, f, g, a, b = order.place(x, y, _wide(f), _wide(g), a, b)
             q = self._clouds(x, y, a, b, cost, floor)
@@ -189,7 +189,7 @@ class Cuda:
     def anneal(self, problem: Problem) -> Solved:
         """`otcore.solver.anneal`, decided on the device."""
         q = problem
-        with _on(q.x):
+        with on_device_of(q.x):
             order = _Order(None, None) if q.sizes else self._order(q.x, q.y)
             x, y, a, b = order.place(q.x, q.y, q.a, q.b)
             kinds = 3 if q.debias else 1
@@ -286,10 +286,6 @@ def _taken(t: Tensor, order: Tensor | None) -> Tensor:
     return t.gather(1, index)
 
 
-def _on(x: Tensor) -> Any:
-    return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
-
-
 def _wide(t: Tensor) -> Tensor:
     return t.to(torch.float64).contiguous()
 
@@ -303,6 +299,6 @@ def _temperatures(eps: float | Tensor, x: Tensor) -> Tensor:
 
 def _starts(counts: Sequence[int], batch: int, x: Tensor) -> Tensor:
     """The first row of each item of a ragged batch, and the end."""
-    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+    if not readable(x):
         raise RuntimeError("a ragged batch cannot be solved inside torch.cuda.graph: give clouds of one size")
     return torch.tensor(list(accumulate(list(counts) * batch, initial=0)), device=x.device)

@@ -7,7 +7,7 @@ once: error, stop, temperature and acceleration, as `otcore.solver` decides them
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from itertools import accumulate
 from threading import Lock
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..dual import damping
+from ..problem import readable
 from ..schedule import bounding_box_diagonal
 from ..solution import Potentials, Solved
 
@@ -84,7 +85,7 @@ def kernels_for(backend: Backend, problem: Problem) -> Any:
     """
     if not getattr(backend, "stepped", False) or not problem.x.is_cuda:
         return None
-    if torch.cuda.is_current_stream_capturing():
+    if not readable(problem.x):
         raise RuntimeError(
             f"the backend {backend.name} cannot solve inside torch.cuda.graph, as it looks at what remains; "
             "the backend cuda can, in at most 16 dimensions"
@@ -211,8 +212,7 @@ class SteppedSolve:
 
     def run(self) -> Solved:
         """Step until every transport is finished, looking a few steps behind."""
-        x = self._problem.x
-        with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
+        with on_device_of(self._problem.x):
             return self._run()
 
     def _run(self) -> Solved:
@@ -268,6 +268,11 @@ def _look(flags: Tensor) -> tuple[Tensor, Any]:
     arrived: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
     arrived.record()
     return seen, arrived
+
+
+def on_device_of(x: Tensor) -> AbstractContextManager[Any]:
+    """A context in which the device of x is the current one; for a tensor on the host, none."""
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 
 def stream_of(x: Tensor) -> int:

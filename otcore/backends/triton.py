@@ -6,7 +6,6 @@ float32 would not do (`otcore.backends.clouds`). The same call gives the same bi
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from ..kernels.triton.tiles import (  # type: ignore[import-untyped]
     values_width,
 )
 from .clouds import LOG2_E, Cloud, Layout, Pairs
+from .stepped import on_device_of
 
 if TYPE_CHECKING:
     from ..problem import Cost, Problem
@@ -316,8 +316,7 @@ def launch(
 
 def run(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], tile: Tile) -> None:
     """Start it on the device of its tensors."""
-    device = arguments["scale"].device
-    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+    with on_device_of(arguments["scale"]):
         kernel[grid](**arguments, num_warps=tile.warps, num_stages=tile.stages)
 
 
