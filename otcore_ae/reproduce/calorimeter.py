@@ -106,5 +106,6 @@ TABLE = Table(
     final=channel_figures,
     settings="10,000 responses of 44 x 44 pixels of a made-up simulation with nine attributes a particle, "
     "five responses each (the ZDC simulation of Deja et al. is not public, so that no figure here compares "
-    "with theirs); 20 epochs, batches of 100.",
+    "with theirs); 20 epochs, batches of 100. Networks train in bfloat16 (autocast), losses in float32.",
+    precision="bf16-mixed",
 )

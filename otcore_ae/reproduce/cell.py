@@ -70,6 +70,7 @@ def run_cell(cell: Cell, data: ImageData, work: Path, results: Path) -> dict[str
             max_epochs=cell.table.epochs,
             max_steps=cell.system.steps or -1,
             accelerator="cpu",
+            precision=cell.table.precision,
             callbacks=[
                 history,
                 cost,
@@ -100,6 +101,7 @@ def run_cell(cell: Cell, data: ImageData, work: Path, results: Path) -> dict[str
         "seed": cell.seed,
         "epochs": trainer.current_epoch,
         "full_length": cell.system.steps is None,
+        "precision": cell.table.precision,
         "curves": {name: _rounded(curve.values) for name, curve in sorted(history.curves.items())},
         "cost": {**cost.state_dict(), "threads": torch.get_num_threads()},
         "measured": measured,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
 from otcore_ae.data.module import ImageData
 from otcore_ae.metrics.collection import MetricInfo
@@ -76,6 +77,7 @@ class Table:
         references: data -> the ends between which metrics move.
         final: (model, data) -> figures of a trained model, by name without "final/".
         settings: a paragraph on the settings.
+        precision: Lightning's, "32-true" (default) or "bf16-mixed".
     """
 
     name: str
@@ -90,6 +92,7 @@ class Table:
     references: Callable[[ImageData], dict[str, dict[str, float]]]
     final: Callable[[GenerativeModel, ImageData], dict[str, float]] | None = None
     settings: str = ""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
     def cells(self, patterns: tuple[str, ...] = ("*",)) -> list[Cell]:
         """The cells whose names match one of the shell patterns, seed by seed.
