@@ -24,7 +24,7 @@ U* at(Address address) {
 // otcore::cuda::Batch of either precision, and the stream.
 struct Clouds {
   bool wide;
-  Address x, y, a, b, shift, offset, n_start, m_start;
+  Address x, y, a, b, shift, offset, flat, n_start, m_start;
   int n, m;
   long rows_x, rows_y;
   int items, d, first_kind, kinds, p;
@@ -33,8 +33,8 @@ struct Clouds {
 
   template <class T>
   Batch<T> batch() const {
-    return {at<T>(x), at<T>(y), at<T>(a), at<T>(b), at<double>(shift), at<double>(offset), at<long>(n_start), at<long>(m_start),
-            n, m, rows_x, rows_y, items, d, first_kind, kinds, {p, floor}};
+    return {at<T>(x), at<T>(y), at<T>(a), at<T>(b), at<double>(shift), at<double>(offset), at<double>(flat), at<long>(n_start),
+            at<long>(m_start), n, m, rows_x, rows_y, items, d, first_kind, kinds, {p, floor}};
   }
   Stream queue() const { return reinterpret_cast<Stream>(stream); }
 };
@@ -82,10 +82,10 @@ std::string device_report(), driver_refusal();  // kernels/cuda/device.cu
 PYBIND11_MODULE(OTCORE_MODULE, m) {
   m.doc() = "CUDA kernels of otcore; called through otcore.backends.cuda.";
   py::class_<Clouds>(m, "Clouds", py::module_local())
-      .def(py::init([](bool wide, Address x, Address y, Address a, Address b, Address shift, Address offset, Address n_start,
-                       Address m_start, int n, int m, long rows_x, long rows_y, int items, int d, int first_kind, int kinds,
+      .def(py::init([](bool wide, Address x, Address y, Address a, Address b, Address shift, Address offset, Address flat,
+                       Address n_start, Address m_start, int n, int m, long rows_x, long rows_y, int items, int d, int first_kind, int kinds,
                        int p, double floor, Address stream) {
-        return Clouds{wide, x, y, a, b, shift, offset, n_start, m_start, n, m, rows_x, rows_y, items, d, first_kind, kinds, p,
+        return Clouds{wide, x, y, a, b, shift, offset, flat, n_start, m_start, n, m, rows_x, rows_y, items, d, first_kind, kinds, p,
                       floor, stream};
       }));
   py::class_<Settings>(m, "Settings", py::module_local())
@@ -112,10 +112,12 @@ PYBIND11_MODULE(OTCORE_MODULE, m) {
         solve.with([&](const auto& steps) { steps.tell(at<double>(told), reinterpret_cast<Stream>(stream)); });
       });
   m.attr("TOLD") = kTold;
-  m.def("prepare", [](const Clouds& q, Address x, Address y, Address shift, Address offset, Address diameters) {
+  m.def("prepare", [](const Clouds& q, Address x, Address y, Address shift, Address offset, Address diameters,
+                      Address flat) {
     in_precision(q, [&](const auto& batch, auto zero) {
       using T = decltype(zero);
-      prepare(batch, Prepared<T>{at<T>(x), at<T>(y), at<double>(shift), at<double>(offset), at<double>(diameters)}, q.queue());
+      prepare(batch, Prepared<T>{at<T>(x), at<T>(y), at<double>(shift), at<double>(offset), at<double>(diameters), at<double>(flat)},
+              q.queue());
     });
   });
   m.def("order_codes", [](const Clouds& q, Address boxes, Address codes) {

@@ -107,6 +107,13 @@ class Problem:
             for x, y, a, b, i in zip(*parts, init, strict=True)
         ]
 
+    def wide(self) -> Problem:
+        """The same in float64; weights that were made here are uniform to its last place."""
+        x, y, a, b = (t.double() for t in self._tensors)
+        if not self.weighted and self.sizes is None:
+            a, b = (torch.full_like(t, 1.0 / t.shape[-1]) for t in (a, b))
+        return dataclasses.replace(self, x=x, y=y, a=a, b=b)
+
     @property
     def multiscale(self) -> bool:
         """Whether a fixed schedule may run on clusters of points."""

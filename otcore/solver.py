@@ -27,6 +27,8 @@ _WINDOW = 10
 # Sweeps without a tenth of progress after which acceleration rests, and for how many plain updates at first.
 _PATIENCE = 60
 _REST = 10
+# Temperatures above so many times diameter^p take float64.
+_FLAT = 8.0
 
 
 class _Pair(NamedTuple):
@@ -70,10 +72,13 @@ def anneal(backend: Backend, problem: Problem) -> Solved:
             torch.cat([part.marginal_error for part in parts]),
             torch.cat([part.pairs for part in parts]),
         )
+    kernels = kernels_for(backend, problem)
+    if kernels is not None:
+        return SteppedSolve(prepared(backend, problem), kernels, problem).run()
+    narrow = problem
+    if _is_flat(problem, float(bounding_box_diagonal(problem.x, problem.y).min()) ** problem.p):
+        problem = problem.wide()
     backend = prepared(backend, problem)
-    native = kernels_for(backend, problem)
-    if native is not None:
-        return SteppedSolve(backend, native, problem).run()
     cross, xx, yy = _pairs(problem)
     init = None if problem.init is None else problem.init.to(problem.x.dtype)
     batch = len(problem.x)
@@ -86,7 +91,7 @@ def anneal(backend: Backend, problem: Problem) -> Solved:
     pairs = main.n_iter.double() * n * m
     if not problem.debias:
         potentials = Potentials(f, g, None, None)
-        return Solved(value.to(f.dtype), potentials, main.status, main.n_iter, main.error, pairs)
+        return Solved(value.to(narrow.x.dtype), potentials, main.status, main.n_iter, main.error, pairs)
     f_xx, g_yy = (None, None) if init is None else (init.f_xx, init.g_yy)
     self_x = _descend(backend, problem, xx, final, None if f_xx is None else (f_xx, f_xx))
     self_y = _descend(backend, problem, yy, final, None if g_yy is None else (g_yy, g_yy))
@@ -99,7 +104,7 @@ def anneal(backend: Backend, problem: Problem) -> Solved:
     )
     descents = main, self_x, self_y
     return Solved(
-        value.to(f.dtype),
+        value.to(narrow.x.dtype),
         Potentials(f, g, self_x.f, self_y.f),
         torch.stack([d.status for d in descents]).amax(0),
         main.n_iter,
@@ -125,16 +130,26 @@ def follow(
         values, befores, afters = zip(*(follow(backend, q, eps_list) for q in problem.split()), strict=True)
         sizes = problem.sizes
         return torch.cat(values), Potentials.join(befores, sizes), Potentials.join(afters, sizes)
+    narrow = problem
+    if _is_flat(problem, eps_list[0]):
+        problem = problem.wide()
     backend = prepared(backend, problem)
     cross, xx, yy = _pairs(problem)
     f, g, f_after, g_after = _follow_pair(backend, problem, cross, eps_list)
     if not problem.debias:
         after = Potentials(f_after, g_after, None, None)
-        return geomloss_value(problem, after), Potentials(f, g, None, None), after
+        return geomloss_value(problem, after).to(narrow.x.dtype), Potentials(f, g, None, None), after
     f_xx, _, f_xx_after, _ = _follow_pair(backend, problem, xx, eps_list)
     g_yy, _, g_yy_after, _ = _follow_pair(backend, problem, yy, eps_list)
     after = Potentials(f_after, g_after, f_xx_after, g_yy_after)
-    return geomloss_value(problem, after), Potentials(f, g, f_xx, g_yy), after
+    return geomloss_value(problem, after).to(narrow.x.dtype), Potentials(f, g, f_xx, g_yy), after
+
+
+def _is_flat(problem: Problem, largest: float) -> bool:
+    """Whether the temperature is so far above the largest cost that float32 would round the value away."""
+    return (
+        isinstance(problem.cost, int) and problem.x.dtype == torch.float32 and problem.eps > _FLAT * largest
+    )
 
 
 def _pairs(problem: Problem) -> tuple[_Pair, _Pair, _Pair]:
@@ -244,7 +259,11 @@ def _descend(
         stopping = stop & final & ~finished
         status = torch.where(good, int(Status.CONVERGED), int(Status.MAX_ITER))
         status = torch.where(error.isfinite(), status, int(Status.NOT_FINITE))
-        report = _Descent(f, g, log_r, error, n_iter, status)
+        report = _Descent(
+            _settled(f, log_r, pair.a, column, pair.rho[0]),
+            _settled(g, log_c, pair.b, column, pair.rho[1]),
+            *(log_r, error, n_iter, status),
+        )
         out = _Descent(*(_choose(stopping, new, old) for new, old in zip(report, out, strict=True)))
         finished = finished | stopping
         if bool(finished.all()):
@@ -271,6 +290,11 @@ def _descend(
             span = span.masked_fill(advance, _REST)
             level = level + advance.long()
         f, g = z[:, :n].contiguous(), z[:, n:].contiguous()
+
+
+def _settled(f: Tensor, log_r: Tensor, a: Tensor, eps: Tensor, rho: float) -> Tensor:
+    """With a whole half-step for the points without weight, which have not counted in the error."""
+    return torch.where(a > 0, f, damping(eps, rho) * (f - eps * log_r))
 
 
 def _choose(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:

@@ -64,14 +64,17 @@ class Loop:
 
 
 def parse(listing: str) -> list[Instruction]:
-    """The instructions of one kernel up to its end; functions and rare paths follow that."""
-    found = []
+    """The instructions of one kernel up to its last end; functions and rare paths follow that."""
+    found: list[Instruction] = []
+    end = 0
     for address, predicate, opcode, operands in _LINE.findall(listing):
         where = re.search(r"0x([0-9a-f]+)\s*$", operands) if opcode.startswith("BRA") else None
         found.append(Instruction(int(address, 16), opcode, operands, int(where[1], 16) if where else None))
-        if opcode == "EXIT" and not predicate:
+        if opcode.startswith("RET"):
             break
-    return found
+        if opcode == "EXIT" and not predicate:
+            end = len(found)
+    return found[: end or None]
 
 
 def loops(code: list[Instruction]) -> list[Loop]:

@@ -17,6 +17,7 @@ struct Batch {
   const T *x, *y, *a, *b;           // points [row][d] as `prepare` leaves them; weights, null where uniform of mass 1
   const double* shift;              // [rows_x + rows_y]: of x to y, what the frames of the clouds take off f and g
   const double* offset;             // [items][d]: by how much the frame of x is ahead of that of y
+  const double* flat;               // [items]: above these temperatures sums are taken in float64, null: above none
   const long *n_start, *m_start;
   int n, m;                         // of the largest item
   long rows_x, rows_y;
@@ -32,20 +33,23 @@ template <class T>
 struct Term {
   const T *x, *y, *a, *b;
   const double *shift_x, *shift_y;  // null: none
-  T each_a, each_b;                 // uniform weights
+  double each_a, each_b;            // uniform weights
+  double flat;
   int n, m;
   long row, column;                 // where its f and g lie; the same place for a self-term
   bool same;
 
-  __device__ T weight_x(int i) const { return a ? a[i] : each_a; }
-  __device__ T weight_y(int j) const { return b ? b[j] : each_b; }
+  template <class U = T>
+  __device__ U weight_x(int i) const { return a ? static_cast<U>(a[i]) : static_cast<U>(each_a); }
+  template <class U = T>
+  __device__ U weight_y(int j) const { return b ? static_cast<U>(b[j]) : static_cast<U>(each_b); }
   // How many potentials it has.
   __device__ int size() const { return same ? n : n + m; }
   __device__ long place(int e) const { return e < n ? row + e : column + (e - n); }
-  __device__ T weight(int e) const { return e < n ? weight_x(e) : weight_y(e - n); }
+  __device__ double weight(int e) const { return e < n ? weight_x<double>(e) : weight_y<double>(e - n); }
   // x and y exchanged.
   __device__ Term turned() const {
-    return {y, x, b, a, shift_y, shift_x, each_b, each_a, m, n, column, row, same};
+    return {y, x, b, a, shift_y, shift_x, each_b, each_a, flat, m, n, column, row, same};
   }
 };
 
@@ -62,17 +66,18 @@ __device__ Term<T> term_at(const Batch<T>& q, int t) {
   const int m = q.m_start ? static_cast<int>(q.m_start[item + 1] - first_y) : q.m;
   const T *x = q.x + first_x * q.d, *y = q.y + first_y * q.d;
   const T *a = q.a ? q.a + first_x : nullptr, *b = q.b ? q.b + first_y : nullptr;
-  const T each_a = T(1) / n, each_b = T(1) / m;
+  const double each_a = 1.0 / n, each_b = 1.0 / m;
+  const double flat = q.flat ? q.flat[item] : HUGE_VAL;
   const double* none = nullptr;
   // A lone self-term has its potentials where those of x to y would be.
   const long own = q.kinds > 1 ? q.rows_x + q.rows_y : 0;
-  if (kind == 1) return {x, x, a, a, none, none, each_a, each_a, n, n, own + first_x, own + first_x, true};
+  if (kind == 1) return {x, x, a, a, none, none, each_a, each_a, flat, n, n, own + first_x, own + first_x, true};
   if (kind == 2) {
     const long row = own + q.rows_x + first_y;
-    return {y, y, b, b, none, none, each_b, each_b, m, m, row, row, true};
+    return {y, y, b, b, none, none, each_b, each_b, flat, m, m, row, row, true};
   }
   return {x, y, a, b, q.shift ? q.shift + first_x : none, q.shift ? q.shift + q.rows_x + first_y : none,
-          each_a, each_b, n, m, first_x, q.rows_x + first_y, false};
+          each_a, each_b, flat, n, m, first_x, q.rows_x + first_y, false};
 }
 
 }  // namespace otcore::cuda

@@ -96,8 +96,8 @@ __device__ void begin(const Batch<T>& batch, int t, double diameter, const Setti
   const Term<T> q = term_at(batch, t);
   const int p = batch.cost.p;
   double masses[2] = {0, 0};
-  for (int i = threadIdx.x; i < q.n; i += blockDim.x) masses[0] += static_cast<double>(q.weight_x(i));
-  for (int j = threadIdx.x; j < q.m; j += blockDim.x) masses[1] += static_cast<double>(q.weight_y(j));
+  for (int i = threadIdx.x; i < q.n; i += blockDim.x) masses[0] += q.template weight_x<double>(i);
+  for (int j = threadIdx.x; j < q.m; j += blockDim.x) masses[1] += q.template weight_y<double>(j);
   block_sums(masses, memory.scratch);
   if (threadIdx.x == 0) {
     Control c{};
@@ -128,11 +128,11 @@ __device__ __noinline__ void total(const Batch<T>& batch, int t, const Settings&
   for (int e = part.first + threadIdx.x; e < part.last; e += blockDim.x) {
     const long place = q.place(e);
     const bool row = e < q.n;
-    const double side = row ? rho.x : rho.y, f = state.z[place], weight = static_cast<double>(q.weight(e));
+    const double side = row ? rho.x : rho.y, f = state.z[place], weight = q.weight(e);
     const double log_r = state.log_sums[place];
     sums[0] += weight * distance(log_r, -f / side);
     const double psi = weight * (side < kInfinite ? -side * expm1(-f / side) : f);
-    if (row) sums[1] += psi, sums[3] += weight * exp(log_r);
+    if (row) sums[1] += psi, sums[3] += weight * expm1(log_r);
     else sums[2] += psi;
     if (free && !q.same && weight > 0) {
       const LogSum one = {log(weight) - averaged(f, log_r, eps, side) / side, 1};
@@ -182,7 +182,7 @@ __device__ inline void judge(Control& c, const double* sums, int slices, bool sa
   if (stop && final) {
     c.finished = 1;
     c.status = !finite ? kNotFinite : good ? kConverged : kMaxIter;
-    c.value = all[1] + (same ? all[1] : all[2]) - c.eps * (all[3] - c.mass_x * mass_y);
+    c.value = all[1] + (same ? all[1] : all[2]) - c.eps * (all[3] + c.mass_x * (1 - mass_y));
     // The constant that exact marginals leave free: <a, f> = <b, g>.
     const bool balanced = rho.x == kInfinite && rho.y == kInfinite;
     c.translation = balanced && !same ? (all[2] - all[1]) / (c.mass_x + mass_y) : 0;
@@ -232,15 +232,18 @@ __device__ __noinline__ void residual(const Batch<T>& batch, int t, const Settin
     const long place = q.place(e);
     const bool row = e < q.n;
     const double z = state.z[place];
+    const double side = row ? rho.x : rho.y, translation = row ? c.translation : -c.translation;
     if (c.finished) {
-      state.z[place] = z + (row ? c.translation : -c.translation);
+      // Points without weight have not counted in the error: they get their half-step.
+      const bool counted = q.weight(e) > 0 || !std::isfinite(state.log_sums[place]);
+      state.z[place] = (counted ? z : (z - c.eps * state.log_sums[place]) / (1 + c.eps / side)) + translation;
       continue;
     }
-    const double image = averaged(z, state.log_sums[place], c.eps, row ? rho.x : rho.y) + (row ? c.translation : -c.translation);
+    const double image = averaged(z, state.log_sums[place], c.eps, side) + translation;
     const double rest = image - z;
     if (c.better || c.n_iter == 1) state.best[place] = z;
     if (c.mix) {
-      const double weight = static_cast<double>(q.weight(e));
+      const double weight = q.weight(e);
       const T own = static_cast<T>(rest - state.residual[place]);
       state.residuals[c.slot * state.length + place] = own;
       state.images[c.slot * state.length + place] = static_cast<T>(image - state.image[place]);

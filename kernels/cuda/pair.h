@@ -52,10 +52,10 @@ __device__ Rounded<T> rounded(double level) {
   return {near, rounded_loss<T>(level - static_cast<double>(near))};
 }
 
-template <class T, int D>
-__device__ void load_point(const T* points, int i, int d, T (&u)[D]) {
+template <class T, int D, class U>
+__device__ void load_point(const T* points, int i, int d, U (&u)[D]) {
 #pragma unroll
-  for (int k = 0; k < D; k++) u[k] = k < d ? points[static_cast<long>(i) * d + k] : T(0);
+  for (int k = 0; k < D; k++) u[k] = k < d ? points[static_cast<long>(i) * d + k] : U(0);
 }
 
 // |u - v|^2 + start, of the first D numbers of v.

@@ -6,6 +6,7 @@ namespace otcore::cuda {
 namespace {
 
 constexpr int kThreads = 1024, kLargest = 16;
+constexpr double kFlat = 30;  // times the costs within the clouds, about: a logit of which float32 rounds 2^-19
 
 struct Memory {
   double scratch[(kThreads / kWarp + 1) * 4];
@@ -59,7 +60,11 @@ __global__ void __launch_bounds__(kThreads) prepare_item(Batch<T> batch, Prepare
   }
   block_barrier();
   const bool moved = batch.cost.p == 2 && separation > spread_x && separation > spread_y;
-  if (threadIdx.x == 0) out.diameters[blockIdx.x] = sqrt(diagonal);
+  if (threadIdx.x == 0) {
+    const double square = 0.25 * (spread_x > spread_y ? spread_x : spread_y);
+    out.diameters[blockIdx.x] = sqrt(diagonal);
+    out.flat[blockIdx.x] = sizeof(T) == 8 || !(square > 0) ? HUGE_VAL : kFlat * (batch.cost.p == 2 ? square : sqrt(square));
+  }
   if (static_cast<int>(threadIdx.x) < d) {
     const int k = threadIdx.x;
     memory.delta[k] = moved ? memory.mean_x[k] - memory.mean_y[k] : 0.0;

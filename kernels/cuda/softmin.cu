@@ -1,3 +1,4 @@
+#include "exact.h"
 #include "rows.h"
 #include "verbs.h"
 
@@ -17,12 +18,21 @@ __global__ void __launch_bounds__(kRowThreads, 1)
   const double rho = turned || kind_of(batch, z) == 2 ? reach.y : reach.x;
   const Scale<T> scale = scale_at<T>(batch.cost, own);
   const double* potential = g ? g + (q.same ? q.row : q.column - batch.rows_x) : nullptr;
+  const double unit = -1 / scale.rate / (1 + own / rho);
+  if (is_flat(q, scale)) {
+    const int last = q.n < (block + 1) * kWarp ? q.n : (block + 1) * kWarp;
+    for (int i = block * kWarp + threadIdx.x / kWarp; i < last; i += kRowWarps) {
+      const double log_sum = exact_log_sum<T, D, P>(q, batch.d, scale, nullptr, potential, i, true);
+      if (threadIdx.x % kWarp == 0) out[q.row + i] = unit * kLog2E * log_sum;
+    }
+    return;
+  }
   // The frames take their shift off a potential of zero, too.
   const RowSum<T, 0> sum = row_sums<T, D, P, NoParts>(q, batch.d, block, scale, nullptr, potential, nullptr, 0, 0,
                                                               boxes_of(boxes, tiles, z));
   const int row = block * kWarp + threadIdx.x % kWarp;
   if (threadIdx.x < kWarp && row < q.n)
-    out[q.row + row] = -(static_cast<double>(sum.top) + log2(static_cast<double>(sum.total))) / scale.rate / (1 + own / rho);
+    out[q.row + row] = unit * (static_cast<double>(sum.top) + log2(static_cast<double>(sum.total)));
 }
 
 }  // namespace

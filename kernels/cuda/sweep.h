@@ -5,6 +5,7 @@
 // `log_sum` below: the same call gives the same bits.
 #pragma once
 #include "box.h"
+#include "exact.h"
 
 namespace otcore::cuda {
 
@@ -138,28 +139,6 @@ __device__ void sweep_blocks(const Term<T>& q, int d, const Scale<T>& scale, con
   if (lane == 0 && visited) add_atomically(pairs, visited);
 }
 
-// log sum_j b_j e_ij of row i, by a whole warp, whatever the range.
-template <class T, int D, int P>
-__device__ double exact_log_sum(const Term<T>& q, int d, const Scale<T>& scale, const double* f, const double* g, int i) {
-  const int lane = threadIdx.x % kWarp;
-  T u[D], v[D];
-  load_point<T, D>(q.x, i, d, u);
-  const double h = level(scale, f, q.shift_x, i);
-  T top = kNever<T>;
-  double sum = 0;
-  for (int j = lane; j < q.m; j += kWarp) {
-    const T weight = q.weight_y(j);
-    if (!(weight > 0)) continue;
-    load_point<T, D>(q.y, j, d, v);
-    const T s = logit<T, P>(static_cast<T>(h + level(scale, g, q.shift_y, j)), squared_distance<T, D>(u, v), scale);
-    if (s > top) sum *= top > kNever<T> ? exp2_of(top - s) : T(0), top = s;
-    sum += static_cast<double>(weight) * (s > kNever<T> ? exp2_of(s - top) : s == s ? T(0) : s);
-  }
-  const T highest = warp_max(top);
-  sum *= top > kNever<T> ? exp2_of(top - highest) : T(0);
-  return kLn2 * (static_cast<double>(highest) + log2(warp_sum(sum)));
-}
-
 // The natural logarithms of the sums of potential `e` of a term, from the partial sums; called by whole warps, whose
 // lanes have different `e`, of which those past the end of the term are idle.
 template <class T, int D, int P>
@@ -176,13 +155,14 @@ __device__ double log_sum(const Term<T>& q, int d, const Scale<T>& scale, const 
       for (int s = 0; s < column_slots; s++) sum += static_cast<double>(partials.columns[s * partials.length + place]);
   }
   double result = log(sum);
-  unsigned again = ballot(!(sum >= kSmallest<D> && sum <= kLargest));
+  const bool flat = is_flat(q, scale);
+  unsigned again = ballot(inside && (flat || !(sum >= kSmallest<D> && sum <= kLargest)));
   while (again) {
     const int lane = first_bit(again);
     again &= again - 1;
     const int which = e - static_cast<int>(threadIdx.x % kWarp) + lane;
-    const double exact = which < q.n ? exact_log_sum<T, D, P>(q, d, scale, f, g, which)
-                                     : exact_log_sum<T, D, P>(q.turned(), d, scale, g, f, which - q.n);
+    const double exact = which < q.n ? exact_log_sum<T, D, P>(q, d, scale, f, g, which, flat)
+                                     : exact_log_sum<T, D, P>(q.turned(), d, scale, g, f, which - q.n, flat);
     if (static_cast<int>(threadIdx.x % kWarp) == lane) result = exact;
   }
   return result;

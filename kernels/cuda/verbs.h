@@ -5,14 +5,15 @@
 
 namespace otcore::cuda {
 
-// Copies of the points in frames in which potentials are small, what those frames take off the potentials, and the
-// diagonal of the bounding box of each item.
+// Copies of the points in frames in which potentials are small, what those frames take off the potentials, the diagonal
+// of the bounding box of each item, and `Batch::flat`.
 template <class T>
 struct Prepared {
   T *x, *y;           // [rows_x][d], [rows_y][d]
   double* shift;      // [rows_x + rows_y]
   double* offset;     // [items][d]
   double* diameters;  // [items]
+  double* flat;       // [items]
 };
 
 template <class T>

@@ -30,6 +30,9 @@ LOG2_E = 1.0 / math.log(2.0)
 LARGEST_ERROR = 2.0**-8
 # The largest cost by eps, in bits, of which float32 still holds an eighth of a bit.
 _LARGEST_LOGIT = 2.0**20
+# Temperatures above so many times the costs within the clouds: what is eps times the logarithm of a sum is
+# lost where float32 rounds that.
+_FLAT = 30.0
 # Lengths whose squares stay within float32, with their inverses.
 _LARGEST_LENGTH = 2.0**40
 
@@ -181,7 +184,9 @@ class Pairs:
         extent = 2.0 * sizes.radius + sizes.distance
         farthest = 0.5 * extent**2 if self.cost == 2 else extent
         blur = abs(eps) ** (1.0 / self.cost)
-        if farthest * bits > _LARGEST_LOGIT or not 1.0 / _LARGEST_LENGTH < blur + extent < _LARGEST_LENGTH:
+        flat = blur * sizes.inverse > _FLAT ** (1.0 / self.cost)
+        within = 1.0 / _LARGEST_LENGTH < blur + extent < _LARGEST_LENGTH
+        if flat or farthest * bits > _LARGEST_LOGIT or not within:
             return "wide"
         if self.cost == 1:
             return "differences"
@@ -212,11 +217,13 @@ class Pairs:
     @cached_property
     def _sizes(self) -> _Sizes:
         x, y = self.x, self.y
+        radius = torch.maximum(x.radius, y.radius)
         found = _Sizes(
-            radius=torch.maximum(x.radius, y.radius),
+            radius=radius,
             distance=torch.linalg.vector_norm(self.offset, dim=(1, 2)),
             product=x.radius * y.radius,
             raw_product=x.raw_radius * y.raw_radius if x.half else torch.zeros_like(x.radius),
+            inverse=torch.where(radius > 0.0, radius, torch.inf).reciprocal(),
         )
         return _Sizes(*torch.stack(list(found)).amax(1).tolist())
 
@@ -234,9 +241,10 @@ class Pairs:
 
 
 class _Sizes(NamedTuple):
-    """Of the largest item: radius and distance of the clouds, and products of radii; tensors or numbers."""
+    """The largest of any item: radius and distance of clouds, products of radii, 1 / radius (0 of points)."""
 
     radius: Any
     distance: Any
     product: Any
     raw_product: Any
+    inverse: Any

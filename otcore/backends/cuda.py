@@ -209,7 +209,7 @@ class Cuda:
             return _Order(None, None)
         counts = x.shape[:2].numel(), y.shape[:2].numel()
         codes = torch.empty(sum(counts), dtype=torch.int64, device=x.device)
-        clouds = self._described((x, y, *[None] * 6), (len(x), x.shape[1], y.shape[1]), 2, 0.0)
+        clouds = self._described((x, y, *[None] * 7), (len(x), x.shape[1], y.shape[1]), 2, 0.0)
         boxes = torch.cat([torch.stack([t.amin(1), t.amax(1)], 1) for t in (x, y)]).double()
         self._native.order_codes(clouds, boxes.data_ptr(), codes.data_ptr())
         return _Order(
@@ -250,11 +250,12 @@ class Cuda:
             items, n, m = batch * len(sizes.n), max(sizes.n), max(sizes.m)
         u, v = torch.empty_like(x), torch.empty_like(y)
         shift = x.new_empty(x.shape[:2].numel() + y.shape[:2].numel(), dtype=torch.float64)
-        offset, diameters = (x.new_empty(count, dtype=torch.float64) for count in (items * d, items))
-        out = (u, v, shift, offset, diameters)
-        raw = self._described((x, y, a, b, None, None, *starts), (items, n, m), cost, floor, kind, kinds)
+        offset, diameters, flat = (x.new_empty(k, dtype=torch.float64) for k in (items * d, items, items))
+        out = (u, v, shift, offset, diameters, flat)
+        given = (x, y, a, b, None, None, None, *starts)
+        raw = self._described(given, (items, n, m), cost, floor, kind, kinds)
         self._native.prepare(raw, *(t.data_ptr() for t in out))
-        kept = (u, v, a, b, shift, offset, *starts)
+        kept = (u, v, a, b, shift, offset, flat, *starts)
         return _Clouds(self._described(kept, (items, n, m), cost, floor, kind, kinds), diameters, kept)
 
     def _described(
@@ -266,7 +267,7 @@ class Cuda:
         kind: int = _CROSS,
         kinds: int = 1,
     ) -> Any:
-        """Addresses of x, y, a, b, shift, offset and starts, and what they are, as the kernels take it."""
+        """Addresses of x, y, a, b, shift, offset, flat and starts, and what they are, for the kernels."""
         x, y = points[:2]
         assert x is not None
         assert y is not None

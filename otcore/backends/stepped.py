@@ -152,7 +152,7 @@ class SteppedSolve:
         self._room = Room(q, [t for t in q.init or () if t is not None])
         wide = x.dtype == torch.float64
         counts = n, y.shape[1], a.numel(), b.numel(), batch, d, 0, len(self._pairs)
-        where = 0, 0, a.data_ptr(), b.data_ptr(), 0, 0, 0, 0
+        where = 0, 0, a.data_ptr(), b.data_ptr(), 0, 0, 0, 0, 0
         clouds = native.Clouds(wide, *where, *counts, q.p, q.floor, 0)
         options = clouds, settings(native, q), self._room.potentials.data_ptr()
         size = native.Steps(*options, 0).bytes()

@@ -139,7 +139,7 @@ TABLE = Table(
     settings="MNIST, batches of 1000, 50 epochs, all models on the published code's networks. Images are in "
     "[0, 1]: squared errors are a quarter of those in [-1, 1], where the authors' log ends at .0378. "
     "10,000 images are made with the test set's labels and compared with the test set by features of a "
-    "LeNet-5 of ours (99.3 % of the test digits). Networks train in bfloat16 (autocast), which halves the time; "
-    "losses and divergences are in float32.",
+    "LeNet-5 of ours (99.3 % of the test digits). Networks train in bfloat16 (autocast), which halves "
+    "the time; losses and divergences are in float32.",
     precision="bf16-mixed",
 )

@@ -11,7 +11,7 @@ import pytest
 import torch
 from otcore.kernels.triton.tiles import Tile
 
-from otcore import SamplesLoss, sinkhorn_divergence
+from otcore import SamplesLoss, SinkhornDivergence, sinkhorn_divergence
 from otcore.backends import triton as backend
 from tests.kernels import triton_cases as cases
 from tests.problems import cloud, weights
@@ -79,3 +79,14 @@ def test_the_schedule_of_geomloss() -> None:
     x, y = cloud(20, 5, 1).float(), cloud(25, 5, 2).float()
     got, expected = (SamplesLoss(blur=0.3, backend=name)(x, y) for name in ("triton", "dense"))
     assert_solved(got, expected, torch.float32)
+
+
+@pytest.mark.usefixtures("_on_the_cpu")
+@pytest.mark.parametrize("loss", [SinkhornDivergence, SamplesLoss])
+@pytest.mark.parametrize("p", [1, 2])
+def test_a_large_blur(loss: type, p: int) -> None:
+    """The value is eps times a small difference of logarithms."""
+    x, y = cloud(20, 5, 1), cloud(25, 5, 2) + 0.3
+    expected = loss(p=p, blur=1e3, backend="dense")(x, y)
+    got = loss(p=p, blur=1e3, backend="triton")(x.float(), y.float())
+    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=0)
