@@ -78,18 +78,32 @@ class Diversity(Term):
         return torch.where(alike, squares, 0.0).sum()
 
 
+@dataclass(frozen=True)
 class LastLayerL2(Term):
-    """Half the squared norm of the weights of a network's last linear or convolutional layer.
+    """Half the squared norm of the weights of the last linear or convolutional layer of a part of the model.
 
     Args:
-        network: usually the encoder.
+        part: the model's attribute (default "encoder"), or a module in it, such as "decoder.network".
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        layers = [part for part in network.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
-        if not layers:
-            raise ValueError(f"{type(network).__name__} has no linear or convolutional layer")
-        self._weight = layers[-1].weight
+    part: str = "encoder"
 
     def __call__(self, step: Step) -> Tensor:
-        return 0.5 * self._weight.square().sum()
+        if step.model is None:
+            raise ValueError("LastLayerL2 reads the model's weights, but the step has none; give it model=")
+        return 0.5 * self._layer(step.model).weight.square().sum()
+
+    def _layer(self, model: nn.Module) -> nn.Linear | nn.Conv2d | nn.ConvTranspose2d:
+        try:
+            part = model.get_submodule(self.part)
+        except AttributeError as error:
+            networks = ", ".join(name for name, child in model.named_children() if [*child.parameters()])
+            raise ValueError(
+                f"LastLayerL2: {type(model).__name__} has no part '{self.part}'; there are {networks}"
+            ) from error
+        layers = [m for m in part.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+        if not layers:
+            raise ValueError(
+                f"LastLayerL2: '{self.part}', a {type(part).__name__}, has no linear or convolutional layer"
+            )
+        return layers[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import lightning as L
@@ -23,13 +23,17 @@ _RANDOM_STATES, _LOADER = "random_states", "train_loader"
 
 @dataclass(frozen=True)
 class Step:
-    """A training step: images (b, 1, s, s), latents (b, d), reconstructions, labels (b, ...), rows (b,)."""
+    """A training step: images (b, 1, s, s), latents (b, d), reconstructions, labels (b, ...), rows (b,).
+
+    Extra terms are also given the model that takes it.
+    """
 
     images: Tensor
     latents: Tensor
     reconstructions: Tensor
     labels: Tensor | None
     rows: Tensor
+    model: nn.Module | None = field(default=None, kw_only=True, repr=False, compare=False)
 
 
 class Term(ABC):
@@ -271,6 +275,7 @@ class GenerativeAutoencoder(GenerativeModel):
 
     def own_terms(self, step: Step) -> dict[str, Tensor]:
         """The values of `extra_terms`."""
+        step = replace(step, model=self)
         return {name: term(step) for name, term in self.extra_terms.items()}
 
     def term_names(self) -> set[str]:

@@ -53,10 +53,8 @@ def _published_e2e(data: ImageData, seed: int) -> GenerativeModel:
 
 
 def _converged_e2e(data: ImageData, seed: int) -> GenerativeModel:
-    encoder, decoder = e2e_network(LATENTS)
     return ConditionalE2ESAE(
-        encoder,
-        decoder,
+        *e2e_network(LATENTS),
         NoiseGenerator(NOISE, latent_dim=LATENTS),
         noise=Normal(NOISE),
         weights={
@@ -68,7 +66,7 @@ def _converged_e2e(data: ImageData, seed: int) -> GenerativeModel:
         extra_terms={
             "laplacian": LaplacianPyramid(),
             "diversity": Diversity(tau=0.9),
-            "last_layer": LastLayerL2(encoder),
+            "last_layer": LastLayerL2(),
         },
         transport=Transport(blur=0.5),
         learning_rate=1e-4,

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from safetensors.torch import load_file
 
 from otcore_ae import ConditionalDCGAN, ConditionalE2ESAE, NoiseGenerator, commands
 from otcore_ae.cli import main
+from otcore_ae.models import GenerativeModel
 from otcore_ae.networks import ConditionedDecoder, ConditionedEncoder, MLPDecoder, MLPEncoder
-from otcore_ae.runs import RECIPE, WEIGHTS, RunError, export_run, load_run
+from otcore_ae.runs import RECIPE, WEIGHTS, RunError, build, export_run, load_run
 from otcore_ae.training import LAST
 
 CONFIG = """
@@ -227,6 +229,27 @@ def test_further_terms_in_a_configuration(tmp_path: Path) -> None:
     assert fit(tmp_path / "run", 1, "--model.init_args.extra_terms", term) == 0
     csv = next((tmp_path / "run" / "csv").glob("*/metrics.csv")).read_text()
     assert "train/pyramid" in csv
+
+
+def test_a_term_of_the_configuration_reads_the_model(tmp_path: Path, trainer, tiny_data, capsys) -> None:
+    """Its network is the model's own: that of the first step, before it is trained."""
+
+    def mlp(name: str) -> dict[str, Any]:
+        options = {"image_size": 4, "hidden": [8]}
+        return {"class_path": f"otcore_ae.networks.{name}", "init_args": options}
+
+    term = {"class_path": "otcore_ae.LastLayerL2", "init_args": {"part": "encoder"}}
+    parts = {"encoder": mlp("MLPEncoder"), "decoder": mlp("MLPDecoder"), "prior": "otcore_ae.Flower"}
+    recipe = {"class_path": "otcore_ae.SAE", "init_args": {**parts, "extra_terms": {"l2": term}}}
+    model = build(GenerativeModel, recipe)
+    before = model.encoder[-1].weight.detach().clone()
+    run = trainer(max_steps=1)
+    run.fit(model, tiny_data(60))
+    assert not torch.equal(model.encoder[-1].weight, before)
+    assert run.callback_metrics["train/l2"].item() == pytest.approx(0.5 * before.square().sum().item())
+    wrong = "{l2: {class_path: otcore_ae.LastLayerL2, init_args: {part: generator}}}"
+    assert fit(tmp_path / "run", 1, "--model.init_args.extra_terms", wrong) == 2
+    assert "SAE has no part 'generator'; there are encoder, decoder" in capsys.readouterr().err
 
 
 def test_runs_on_attributes(tmp_path: Path) -> None:

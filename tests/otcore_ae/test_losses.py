@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from otcore_ae import Diversity, LaplacianPyramid, LastLayerL2, mlp
+from otcore_ae import SAE, Diversity, LaplacianPyramid, LastLayerL2
 from otcore_ae.models import Step
 
 
@@ -43,10 +43,25 @@ def test_diversity_counts_pairs_that_are_alike() -> None:
     assert strict.item() == pytest.approx(2)
 
 
-def test_last_layer() -> None:
-    encoder, _ = mlp(4, latent_dim=2, hidden=(8,))
-    term = LastLayerL2(encoder)
+def test_last_layer(tiny_model) -> None:
+    """Of the part that it names, in the model that takes the step."""
+    model = tiny_model(SAE, extra_terms={"encoder": LastLayerL2(), "decoder": LastLayerL2("decoder")})
     images = torch.zeros(1, 1, 4, 4)
-    assert term(step(images, images)).item() == pytest.approx(0.5 * encoder[-1].weight.square().sum().item())
-    with pytest.raises(ValueError, match="Flatten has no linear or convolutional layer"):
-        LastLayerL2(torch.nn.Flatten())
+    found = model.own_terms(step(images, images))
+    for name, layer in (("encoder", model.encoder[-1]), ("decoder", model.decoder[-3])):
+        assert isinstance(layer, torch.nn.Linear)
+        assert found[name].item() == pytest.approx(0.5 * layer.weight.square().sum().item())
+    found["encoder"].backward()
+    assert torch.equal(model.encoder[-1].weight.grad, model.encoder[-1].weight)
+
+
+def test_a_last_layer_that_is_not_there(tiny_model) -> None:
+    model, images = tiny_model(SAE), torch.zeros(1, 1, 4, 4)
+    model.extra_terms = {"l2": LastLayerL2("generator")}
+    with pytest.raises(ValueError, match="SAE has no part 'generator'; there are encoder, decoder"):
+        model.own_terms(step(images, images))
+    model.extra_terms = {"l2": LastLayerL2("encoder.0")}
+    with pytest.raises(ValueError, match=r"'encoder.0', a Flatten, has no linear or convolutional layer"):
+        model.own_terms(step(images, images))
+    with pytest.raises(ValueError, match="the step has none"):
+        LastLayerL2()(step(images, images))

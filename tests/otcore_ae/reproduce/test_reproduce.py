@@ -15,6 +15,8 @@ import torch
 
 from otcore_ae import SAE, DigitsData, Flower, mlp
 from otcore_ae.cli import main
+from otcore_ae.data.loader import Batch
+from otcore_ae.reproduce.conditional import TABLE as CONDITIONAL
 from otcore_ae.reproduce.global_sae import METRIC_NAMES, TABLE_1, TABLE_2, first_gradient_error
 from otcore_ae.reproduce.report import markdown
 from otcore_ae.reproduce.run import run_table
@@ -141,6 +143,18 @@ def test_the_published_tables() -> None:
         assert models["minibatch-2000"].default_weight(60_000) == 100
     assert TABLE_1.systems[0].published["val/global_ot"] == Published(0.018, 0.0028)
     assert TABLE_2.systems[2].published["val/covered_area"] == Published(0.893, 0.007)
+
+
+def test_the_regularised_model_of_the_conditional_table() -> None:
+    """Its terms, on a few images: the last layer's is that of its own encoder."""
+    data = DigitsData()
+    (system,) = (system for system in CONDITIONAL.systems if system.key == "e2e-converged")
+    model = system.build(data, 0)
+    images, labels = torch.rand(4, 1, 28, 28), torch.arange(4)
+    terms = model.terms(model.step_of(Batch(images, labels, labels)))
+    assert terms.keys() == {"reconstruction", "latent", "laplacian", "diversity", "last_layer"}
+    assert terms["last_layer"].item() == pytest.approx(0.5 * model.encoder[-1].weight.square().sum().item())
+    assert set(model.weights) == model.term_names()
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
