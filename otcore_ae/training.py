@@ -16,11 +16,17 @@ from typing import Any
 import lightning as L
 import torch
 
+UNKNOWN_COMMIT = "unknown"
+
 
 class Cost(L.Callback):
     """Counts steps, their processor seconds, the most memory, and how often the run was taken up again.
 
     It is kept in checkpoints, so a resumed run goes on counting.
+
+    Args:
+        caught: see the attribute.
+        commit: of the code that runs now.
 
     Attributes:
         steps: training steps.
@@ -30,10 +36,13 @@ class Cost(L.Callback):
         resumed: how many times training was taken up from a checkpoint.
         caught: warnings of this process to count, such as those of solves that did not converge.
         unconverged: how many there were in all.
+        commits: those that trained the run, each once, the first one first; "unknown" stands for those of a
+            checkpoint that does not name them.
     """
 
-    def __init__(self, caught: list[Any] | None = None) -> None:
+    def __init__(self, caught: list[Any] | None = None, commit: str = UNKNOWN_COMMIT) -> None:
         self.caught = [] if caught is None else caught
+        self.commits = [commit]
         self._caught_before = 0
         self.steps = 0
         self.seconds = 0.0
@@ -49,7 +58,11 @@ class Cost(L.Callback):
         self.seconds += time.process_time() - self._began
         self.peak_mb = max(self.peak_mb, peak_memory_mb())
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, Any]:
+        return {**self.figures(), "commits": self.commits}
+
+    def figures(self) -> dict[str, float]:
+        """What was counted, by name."""
         return {
             "steps": self.steps,
             "seconds": self.seconds,
@@ -62,10 +75,11 @@ class Cost(L.Callback):
     def unconverged(self) -> int:
         return self._caught_before + len(self.caught)
 
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.steps, self.resumed = int(state_dict["steps"]), int(state_dict["resumed"]) + 1
         self.seconds, self.peak_mb = state_dict["seconds"], state_dict["peak_mb"]
         self._caught_before = int(state_dict.get("unconverged", 0))
+        self.commits = [*dict.fromkeys([*state_dict.get("commits", [UNKNOWN_COMMIT]), *self.commits])]
 
 
 LAST = "last.ckpt"

@@ -22,7 +22,14 @@ from otcore_ae.data.module import ImageData
 from otcore_ae.history import History
 from otcore_ae.progress import OverallProgress, StepProgress
 from otcore_ae.reproduce.table import Cell
-from otcore_ae.training import LAST, Cost, forget_peak_memory, last_checkpoint, quiet_lightning
+from otcore_ae.training import (
+    LAST,
+    UNKNOWN_COMMIT,
+    Cost,
+    forget_peak_memory,
+    last_checkpoint,
+    quiet_lightning,
+)
 
 MODEL = "model.safetensors"
 STEPS_BETWEEN_CHECKPOINTS = 20  # of a run that ends within an epoch; others write one after each
@@ -65,7 +72,7 @@ def run_cell(cell: Cell, data: ImageData, work: Path, results: Path) -> dict[str
     ):
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", ConvergenceWarning)
-        cost = Cost(caught)
+        cost = Cost(caught, commit())
         trainer = L.Trainer(
             max_epochs=cell.table.epochs,
             max_steps=cell.system.steps or -1,
@@ -103,11 +110,11 @@ def run_cell(cell: Cell, data: ImageData, work: Path, results: Path) -> dict[str
         "full_length": cell.system.steps is None,
         "precision": cell.table.precision,
         "curves": {name: _rounded(curve.values) for name, curve in sorted(history.curves.items())},
-        "cost": {**cost.state_dict(), "threads": torch.get_num_threads()},
+        "cost": {**cost.figures(), "threads": torch.get_num_threads()},
         "measured": measured,
         "final": {f"final/{name}": value for name, value in final.items()},
         "unconverged_solves": cost.unconverged,
-        "commit": commit(),
+        "commits": cost.commits,
         "machine": machine(),
         "versions": {
             "python": platform.python_version(),
@@ -149,7 +156,7 @@ def commit() -> str:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", str(folder.parents[1]))
         return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return UNKNOWN_COMMIT
 
 
 def machine() -> str:

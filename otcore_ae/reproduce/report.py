@@ -165,12 +165,17 @@ def _cells(table: Table, found: Mapping[str, dict[str, Any]]) -> str:
     rows = [header, ["---"] * len(header)]
     for name, result in found.items():
         figures = [_short(figure(result, metric, table)) for metric in table.metrics]
-        rows.append([name, *figures, str(result["unconverged_solves"]), result["commit"]])
+        rows.append([name, *figures, str(result["unconverged_solves"]), _commits(result)])
     text = _lines(rows)
     if missing:
         text += f"\n\nNot run: {', '.join(missing)}."
     machines = sorted({result["machine"] for result in found.values()})
     return text + (f"\n\nRun on {', '.join(machines)}." if machines else "")
+
+
+def _commits(result: Mapping[str, Any]) -> str:
+    """Those that trained the cell; results written before these were kept name the last one alone."""
+    return ", ".join(result.get("commits") or [result["commit"]])
 
 
 def _lines(rows: list[list[str]]) -> str:

@@ -16,6 +16,7 @@ import torch
 from otcore_ae import SAE, DigitsData, Flower, mlp
 from otcore_ae.cli import main
 from otcore_ae.data.loader import Batch
+from otcore_ae.reproduce.cell import run_cell
 from otcore_ae.reproduce.conditional import TABLE as CONDITIONAL
 from otcore_ae.reproduce.global_sae import METRIC_NAMES, TABLE_1, TABLE_2, first_gradient_error
 from otcore_ae.reproduce.report import markdown
@@ -120,6 +121,31 @@ def test_a_killed_cell_goes_on_and_ends_the_same(tmp_path: Path) -> None:
 
 def long() -> Table:
     return replace(TINY, epochs=20)
+
+
+def test_every_commit_that_trained_a_cell_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, each once; what an old checkpoint does not say is unknown, and old results name one."""
+    data = digits(None, 0)
+    data.setup()
+    work, results = tmp_path / "work", tmp_path / "results"
+
+    def train(commit: str, epochs: int) -> list[str]:
+        monkeypatch.setattr("otcore_ae.reproduce.cell.commit", lambda: commit)
+        return run_cell(replace(TINY, epochs=epochs).cells()[0], data, work, results)["commits"]
+
+    assert train("aaa", 1) == ["aaa"]
+    assert train("bbb+", 2) == ["aaa", "bbb+"]
+    assert train("aaa", 3) == ["aaa", "bbb+"]
+    assert "| aaa, bbb+ |" in markdown(TINY, results)
+    checkpoint = torch.load(work / LAST, weights_only=True)
+    del checkpoint["callbacks"]["Cost"]["commits"]
+    torch.save(checkpoint, work / LAST)
+    assert train("ccc", 4) == ["unknown", "ccc"]
+    file = results / "tiny" / "local-0.json"
+    result = json.loads(file.read_text())
+    del result["commits"]
+    file.write_text(json.dumps({**result, "commit": "ddd"}))
+    assert "| ddd |" in markdown(TINY, results)
 
 
 def test_first_gradient_error() -> None:
