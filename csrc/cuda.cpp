@@ -1,7 +1,9 @@
 // Python bindings of the CUDA kernels: device pointers, shapes and the stream in, launches queued, GIL released. No
 // libtorch, so one build serves every torch. otcore/backends/cuda.py is the only caller.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <limits>
@@ -130,7 +132,9 @@ PYBIND11_MODULE(OTCORE_MODULE, m) {
     });
   });
   m.def("solve_scratch", [](const Clouds& q) { return in_precision(q, [&](const auto& batch, auto) { return solve_bytes(batch); }); });
-  m.def("box_numbers", [](const Clouds& q) { return in_precision(q, [&](const auto& batch, auto) { return box_numbers(batch); }); });
+  m.def("box_numbers", [](const Clouds& q, int pulls) {
+    return in_precision(q, [&](const auto& batch, auto) { return box_numbers(batch, pulls); });
+  });
   m.def("softmin", [](const Clouds& q, Address g, Address eps, Address boxes, Address out) {
     const Reach exact = {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity()};
     in_precision(q, [&](const auto& batch, auto zero) {
@@ -149,10 +153,13 @@ PYBIND11_MODULE(OTCORE_MODULE, m) {
             at<decltype(zero)>(out), q.queue());
     });
   });
-  m.def("grad", [](const Clouds& q, Address f, Address g, Address eps, bool normalise, Address boxes, Address out) {
+  m.def("gradients", [](const Clouds& q, Address potentials, Address eps, const std::array<Address, 4>& weights, bool normalise,
+                        Address boxes, Address x, Address y) {
     in_precision(q, [&](const auto& batch, auto zero) {
-      grad(batch, at<double>(f), at<double>(g), at<double>(eps), normalise, at<decltype(zero)>(boxes), at<decltype(zero)>(out),
-           q.queue());
+      using T = decltype(zero);
+      const auto weight = [&](int k) { return at<const double>(weights[k]); };
+      const Gradients<T> out = {{weight(0), weight(1), weight(2), weight(3)}, normalise, at<T>(x), at<T>(y)};
+      gradients(batch, at<double>(potentials), at<double>(eps), out, at<T>(boxes), q.queue());
     });
   });
   m.def("solve", [](const Clouds& q, const Settings& settings, Address diameters, Address potentials, Address told,

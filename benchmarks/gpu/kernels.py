@@ -67,9 +67,9 @@ def _cuda_kernels() -> dict[str, tuple[str, Nest, int, int]]:
         shared = 4 * columns * (d + 3 + 4) + 4 * columns // 32 * (2 * d + 1)
         sweep = Nest(pairs=4 * rows, trips=(8, columns // 32), others=rows)
         found[f"cuda sweep d={d}"] = f"sweep_spansIfLi{d}ELi2E", sweep, 4, shared
-        for verb, parts in (("softmin", 0), ("grad", d)):
+        for verb, name, parts in (("softmin", "softmin_rows", 0), ("grad", "gradient_rows", d)):
             tiles = 8 * 4 * 32 * (d + 3) + 8 * 4 * 32 * (2 + parts) + 8 * 4 * 32
-            found[f"cuda {verb} d={d}"] = f"{verb}_rowsIfLi{d}ELi2E", Nest(8, (4,)), 8, tiles
+            found[f"cuda {verb} d={d}"] = f"{name}IfLi{d}ELi2E", Nest(8, (4,)), 8, tiles
     # Its steps between sweeps are not counted.
     found["cuda solve d=16"] = "solve_termsIfLi16ELi2E", Nest(4, (8, 4)), 4, 4 * 128 * (16 + 3 + 4)
     return found

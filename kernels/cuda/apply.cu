@@ -34,9 +34,9 @@ void apply(const Batch<T>& q, const double* f, const double* g, const double* ep
     constexpr int D = decltype(d)::value, P = decltype(p)::value;
     const int blocks = row_blocks(q);
     const dim3 grid(blocks * q.terms(), (width + kWidth - 1) / kWidth);
-    const T* filled = boxes_for<T, D>(q, g, eps, boxes, stream);
+    const T* filled = boxes_for<T, D>(q, 1, g, q.rows_x, eps, boxes, stream);
     launch(apply_rows<T, D, P>, grid, kRowThreads, sizeof(RowMemory<T, D, ValueParts<kWidth>>), stream, q, f, g, eps, v, width,
-           filled, box_count(q), blocks, out);
+           filled, box_count(q, 1), blocks, out);
   });
 }
 

@@ -11,8 +11,8 @@ namespace otcore::cuda {
 
 constexpr int kRowWarps = 8, kRowThreads = kRowWarps * kWarp;
 // Columns whose logits are computed before their exponentials; their differences stay in registers.
-template <class T, int D>
-constexpr int kRowGroup = sizeof(T) == 8 && D > 8 ? 1 : 8;
+template <class T, int D, int P>
+constexpr int kRowGroup = D <= 8 ? 8 : sizeof(T) == 8 ? 1 : P == 1 ? 4 : 8;
 
 // With s_ij the logit and e_ij = 2^(s_ij - top_i): the sum of b_j e_ij, and of b_j e_ij times what `Parts` take of the pair.
 template <class T, int K>
@@ -86,7 +86,7 @@ __device__ void rescale(RowSum<T, K>& sum, T top) {
 template <class T, int D, int P, class Parts>
 __device__ RowSum<T, Parts::kParts> row_sums(const Term<T>& q, int d, int block, const Scale<T>& scale, const double* f,
                                              const double* g, const double* values, int stride, int width, const T* boxes) {
-  constexpr int K = Parts::kParts, kGroup = kRowGroup<T, D>, kNumbers = D + 2 + Parts::kValues;
+  constexpr int K = Parts::kParts, kGroup = kRowGroup<T, D, P>, kNumbers = D + 2 + Parts::kValues;
   RowMemory<T, D, Parts>& memory = *reinterpret_cast<RowMemory<T, D, Parts>*>(shared_memory());
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int row = block * kWarp + lane, near = row < q.n ? row : q.n - 1;
@@ -183,37 +183,52 @@ __device__ RowSum<T, Parts::kParts> row_sums(const Term<T>& q, int d, int block,
   return sum;
 }
 
-// The boxes of the tiles of columns of each term, a warp each; [term][tiles][kBoxNumbers].
+// Whose columns pull at whose rows: x at y's points and so on; those of x to x and y to y only where a batch has them.
+enum Pull { kCrossX, kCrossY, kSelfX, kSelfY, kPulls };
+
+// The transport of an item with the rows that are pulled at as its rows.
+template <class T>
+__device__ Term<T> term_of(const Batch<T>& q, int item, int pull) {
+  if (pull >= kSelfX) return term_at(q, (pull - kSelfX + 1) * q.items + item);
+  const Term<T> cross = term_at(q, item);
+  return pull == kCrossX ? cross : cross.turned();
+}
+
+// The boxes of the tiles of columns, a warp each: [pull][items][tiles][kBoxNumbers]. The potentials of y are `before`
+// numbers before their place among those of all terms.
 template <class T, int D>
-__global__ void box_tiles(Batch<T> batch, const double* g, const double* eps, int tiles, T* boxes) {
+__global__ void box_tiles(Batch<T> batch, const double* potentials, long before, const double* eps, int tiles, T* boxes) {
   const int z = blockIdx.x / tiles, t = blockIdx.x % tiles, column = t * kWarp + threadIdx.x;
-  const Term<T> q = term_at(batch, z);
-  const Scale<T> scale = scale_at<T>(batch.cost, eps[z]);
+  const Term<T> q = term_of(batch, z % batch.items, z / batch.items);
+  if (t * kWarp >= q.m) return;
+  const Scale<T> scale = scale_at<T>(batch.cost, eps[z % batch.items]);
   const bool inside = column < q.m && q.weight_y(column) > 0;
   T v[1][D], h[1];
   load_point<T, D>(q.y, column < q.m ? column : 0, batch.d, v[0]);
-  const double* potential = g ? g + (q.same ? q.row : q.column - batch.rows_x) : nullptr;
+  const double* potential = potentials ? potentials + (q.column - before) : nullptr;
   h[0] = inside ? static_cast<T>(level(scale, potential, q.shift_y, column)) : kNever<T>;
   const Box<T, D> box = box_of<T, D, 1>(v, h);
   if (threadIdx.x == 0)
     *reinterpret_cast<Box<T, D>*>(boxes + (static_cast<long>(z) * tiles + t) * kBoxNumbers<T>) = box;
 }
 
+// Tiles of the largest cloud whose columns pull.
 template <class T>
-int box_count(const Batch<T>& q) {
-  const int columns = q.first_kind == 1 ? q.n : q.m;
-  return (columns + kWarp - 1) / kWarp;
+int box_count(const Batch<T>& q, int pulls) {
+  return ((pulls > 1 && q.n > q.m ? q.n : q.m) + kWarp - 1) / kWarp;
 }
 
-// Fills `boxes` where there are any, and the dimension is one in which they pay; returns them, else null.
+// Fills `boxes` of the first so many pulls where there are any, and the dimension is one in which they pay; returns
+// them, else null.
 template <class T, int D>
-T* boxes_for(const Batch<T>& q, const double* g, const double* eps, T* boxes, Stream stream) {
+T* boxes_for(const Batch<T>& q, int pulls, const double* potentials, long before, const double* eps, T* boxes, Stream stream) {
   if (!boxes || !kPruned<D>) return nullptr;
-  launch(box_tiles<T, D>, dim3(box_count(q) * q.terms()), kWarp, 0, stream, q, g, eps, box_count(q), boxes);
+  const int tiles = box_count(q, pulls);
+  launch(box_tiles<T, D>, dim3(tiles * q.items * pulls), kWarp, 0, stream, q, potentials, before, eps, tiles, boxes);
   return boxes;
 }
 
-// Those of term z.
+// Those of one of the transports.
 template <class T>
 __device__ const T* boxes_of(const T* boxes, int tiles, int z) {
   return boxes ? boxes + static_cast<long>(z) * tiles * kBoxNumbers<T> : nullptr;

@@ -43,19 +43,19 @@ void softmin(const Batch<T>& q, bool turned, const double* g, const double* eps,
   dispatch<T>(q.d, q.cost.p, [&](auto d, auto p) {
     constexpr int D = decltype(d)::value, P = decltype(p)::value;
     const int blocks = row_blocks(q, turned);
-    const T* filled = boxes_for<T, D>(q, g, eps, boxes, stream);
+    const T* filled = boxes_for<T, D>(q, 1, g, q.rows_x, eps, boxes, stream);
     launch(softmin_rows<T, D, P>, dim3(blocks * q.terms()), kRowThreads, sizeof(RowMemory<T, D, NoParts>), stream, q, turned, g, eps, reach,
-           filled, box_count(q), blocks, out);
+           filled, box_count(q, 1), blocks, out);
   });
 }
 
 template <class T>
-std::size_t box_numbers(const Batch<T>& q) {
-  return static_cast<std::size_t>(q.terms()) * box_count(q) * kBoxNumbers<T>;
+std::size_t box_numbers(const Batch<T>& q, int pulls) {
+  return static_cast<std::size_t>(pulls) * q.items * box_count(q, pulls) * kBoxNumbers<T>;
 }
 
-template std::size_t box_numbers(const Batch<float>&);
-template std::size_t box_numbers(const Batch<double>&);
+template std::size_t box_numbers(const Batch<float>&, int);
+template std::size_t box_numbers(const Batch<double>&, int);
 template void softmin(const Batch<float>&, bool, const double*, const double*, Reach, float*, double*, Stream);
 template void softmin(const Batch<double>&, bool, const double*, const double*, Reach, double*, double*, Stream);
 

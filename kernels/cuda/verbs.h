@@ -31,10 +31,11 @@ struct Slots {
 template <class T>
 Slots slots_of(const Batch<T>& q);
 
-// Scratch memory of softmin, apply and grad, in which they bound what tiles of columns can add, to skip those that add
-// nothing: numbers of T. It pays for clouds in spatial order; without it (null) every pair is visited.
+// Scratch memory in which softmin and apply (`pulls` 1) and gradients (2, with self-terms 4) bound what tiles of columns
+// can add, to skip those that add nothing: numbers of T. It pays for clouds in spatial order; without it (null) every
+// pair is visited.
 template <class T>
-std::size_t box_numbers(const Batch<T>& q);
+std::size_t box_numbers(const Batch<T>& q, int pulls);
 
 struct Reach {
   double x, y;  // rho of the two sides; infinite where a marginal is exact
@@ -57,10 +58,16 @@ template <class T>
 void apply(const Batch<T>& q, const double* f, const double* g, const double* eps, const double* v, int width, T* boxes,
            T* out, Stream stream);
 
-// out[row] = a_i sum_j b_j e_ij dC(x_i, y_j) / dx_i; `normalise` divides by a_i r_i.
+// w_x G_xy + w_xx G_xx and w_y G_yx + w_yy G_yy, where row i of G_xy is sum_j b_j e_ij dC(x_i, y_j) / dx_i.
 template <class T>
-void grad(const Batch<T>& q, const double* f, const double* g, const double* eps, bool normalise, T* boxes, T* out,
-          Stream stream);
+struct Gradients {
+  const double* weights[4];  // w_x [rows_x], w_y [rows_y], w_xx, w_yy; null: without that one
+  bool normalise;            // each row divided by its sum
+  T *x, *y;                  // [rows_x][d], [rows_y][d]; null: not wanted
+};
+
+template <class T>
+void gradients(const Batch<T>& q, const double* potentials, const double* eps, const Gradients<T>& out, T* boxes, Stream stream);
 
 struct Settings {
   double eps, scaling, diameter;  // diameter < 0: of the bounding box

@@ -19,7 +19,7 @@ from .stepped import Room, compiled, device_refusal, on_device_of, settings, sol
 if TYPE_CHECKING:
     from ..problem import Cost, Problem
     from ..ragged import Sizes
-    from ..solution import Solved
+    from ..solution import Potentials, Solved
 
 MOST_DIMENSIONS = 16
 _CROSS, _SELF = 0, 1  # kinds of transport problems, in the order of kernels/cuda/batch.h
@@ -31,6 +31,7 @@ class _Clouds(NamedTuple):
     """What the kernels take, and the memory that its addresses point to."""
 
     native: Any
+    items: int
     diameters: Tensor
     kept: Sequence[Tensor | None]
 
@@ -41,16 +42,27 @@ class _Order(NamedTuple):
     x: Tensor | None
     y: Tensor | None
 
-    def place(self, *tensors: Tensor) -> list[Tensor]:
-        """What belongs to points of x, y, x, y, ... in this order."""
+    def place(self, *tensors: Any) -> list[Any]:
+        """What belongs to points of x, y, x, y, ... in this order; None and empty tensors stay."""
         return [_taken(t, order) for t, order in zip(tensors, self * len(tensors), strict=False)]
 
     def restore(self, *tensors: Tensor) -> list[Tensor]:
         """The inverse of `place`."""
-        if self.x is None or self.y is None:
-            return list(tensors)
-        inverse = _Order(self.x.argsort(-1), self.y.argsort(-1))
-        return inverse.place(*tensors)
+        return [_returned(t, order) for t, order in zip(tensors, self * len(tensors), strict=False)]
+
+
+class _Frames(NamedTuple):
+    """What `prepare` makes of two clouds: points, what potentials are less by, and sizes."""
+
+    x: Tensor
+    y: Tensor
+    shift: Tensor
+    offset: Tensor
+    diameters: Tensor
+    flat: Tensor
+
+
+_AS_GIVEN = _Order(None, None)
 
 
 class Cuda:
@@ -58,12 +70,17 @@ class Cuda:
 
     Args:
         native: the compiled module, which tests replace by an emulation of it on the host.
+        problem: whose clouds are put in order and framed once, however often the verbs get them; they must
+            not change meanwhile.
     """
 
     name = "cuda"
 
-    def __init__(self, native: Any = None) -> None:
+    def __init__(self, native: Any = None, problem: Problem | None = None) -> None:
         self._native = native or compiled()
+        self._points = () if problem is None else (problem.x, problem.y)
+        self._arranged: dict[tuple[int, int], tuple[_Order, Tensor, Tensor]] = {}
+        self._framed: dict[tuple[int, int, Any], _Frames] = {}
 
     def machine(self) -> tuple[bool, str]:
         if torch.version.cuda is None:
@@ -84,6 +101,10 @@ class Cuda:
             )
         return device_refusal(self._native, device)
 
+    def prepared(self, problem: Problem) -> Cuda:
+        """The same verbs for many calls on one problem."""
+        return type(self)(self._native, problem)
+
     def softmin(
         self,
         x: Tensor,
@@ -96,8 +117,8 @@ class Cuda:
         floor: float = 0.0,
     ) -> Tensor:
         with on_device_of(x):
-            order = self._order(x, y)
-            x, y, _, g, _, b = order.place(x, y, x, _wide(g), x, b)
+            order, x, y = self._arrange(x, y)
+            _, g, _, b = order.place(None, _wide(g), None, b)
             q = self._clouds(x, y, None, b, cost, floor)
             out = x.new_empty(x.shape[:2], dtype=torch.float64)
             held = g, _temperatures(eps, x), self._boxes(q)
@@ -119,8 +140,8 @@ class Cuda:
         floor: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         with on_device_of(x):
-            order = self._order(x, y)
-            x, y, f, g, a, b = order.place(x, y, _wide(f), _wide(g), a, b)
+            order, x, y = self._arrange(x, y)
+            f, g, a, b = order.place(_wide(f), _wide(g), a, b)
             q = self._clouds(x, y, a, b, cost, floor, kind=_SELF if same else _CROSS)
             potentials = torch.cat([f.flatten(), g.flatten()])
             sums = torch.empty_like(potentials)
@@ -150,8 +171,8 @@ class Cuda:
         floor: float = 0.0,
     ) -> Tensor:
         with on_device_of(x):
-            order = self._order(x, y)
-            x, y, f, g, a, b, _, v = order.place(x, y, _wide(f), _wide(g), a, b, x, _wide(v))
+            order, x, y = self._arrange(x, y)
+            f, g, a, b, _, v = order.place(_wide(f), _wide(g), a, b, None, _wide(v))
             q = self._clouds(x, y, a, b, cost, floor)
             width = v.shape[-1]
             out = x.new_empty(*x.shape[:2], width)
@@ -175,23 +196,69 @@ class Cuda:
         normalise: bool = False,
         floor: float = 0.0,
     ) -> Tensor:
+        weight = torch.ones_like(a) if normalise else a
         with on_device_of(x):
-            order = self._order(x, y)
-            x, y, f, g, a, b = order.place(x, y, _wide(f), _wide(g), a, b)
-            q = self._clouds(x, y, a, b, cost, floor)
-            out = torch.empty_like(x)
-            held = f, g, _temperatures(eps, x)
-            boxes = self._boxes(q)
-            where = normalise, boxes.data_ptr(), out.data_ptr()
-            self._native.grad(q.native, *(t.data_ptr() for t in held), *where)
-            return order.restore(out)[0]
+            order, x, y = self._arrange(x, y)
+            f, g, weight, b = order.place(f, g, weight, b)
+            clouds = self._clouds(x, y, None, b, cost, floor)
+            slopes = self._slopes(clouds, x, y, (f, g), (weight, None, None, None), eps, normalise)
+            return order.restore(slopes[0])[0]
+
+    def gradients(
+        self,
+        problem: Problem,
+        potentials: Potentials,
+        weights: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+        normalise: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """`otcore.operators.point_gradients`, its sides and items together."""
+        q = problem
+        kinds = 3 if weights[2] is not None or weights[3] is not None else 1
+        with on_device_of(q.x):
+            order, x, y = (_AS_GIVEN, q.x, q.y) if q.sizes else self._arrange(q.x, q.y)
+            a, b = order.place(q.a, q.b)
+            own = order.place(*potentials[: 4 if kinds > 1 else 2])
+            shares = order.place(*weights)
+            given_a, given_b = (a, b) if q.weighted else (None, None)
+            clouds = self._clouds(x, y, given_a, given_b, q.cost, q.floor, kinds=kinds, sizes=q.sizes)
+            slopes = self._slopes(clouds, x, y, own, shares, q.eps, normalise)
+            return tuple(order.restore(*slopes))  # type: ignore[return-value]
+
+    def _slopes(
+        self,
+        clouds: _Clouds,
+        x: Tensor,
+        y: Tensor,
+        potentials: Sequence[Tensor],
+        weights: Sequence[Tensor | None],
+        eps: float,
+        normalise: bool,
+    ) -> list[Tensor]:
+        """The gradients of the sides that have a weight; empty for the other."""
+        wanted = (
+            (weights[0] is not None or weights[2] is not None),
+            (weights[1] is not None or weights[3] is not None),
+        )
+        out = [
+            torch.empty_like(t) if need else t.new_empty(0) for t, need in zip((x, y), wanted, strict=True)
+        ]
+        flat = torch.cat([_wide(t).flatten() for t in potentials])
+        wide = [None if w is None else _wide(w) for w in weights]
+        temperatures = torch.full((clouds.items,), eps, dtype=torch.float64, device=x.device)
+        boxes = self._boxes(clouds, 4 if len(potentials) > 2 else 2)
+        addresses = [0 if w is None else w.data_ptr() for w in wide]
+        where = boxes.data_ptr(), *(t.data_ptr() for t in out)
+        self._native.gradients(
+            clouds.native, flat.data_ptr(), temperatures.data_ptr(), addresses, normalise, *where
+        )
+        return out
 
     def anneal(self, problem: Problem) -> Solved:
         """`otcore.solver.anneal`, decided on the device."""
         q = problem
         with on_device_of(q.x):
-            order = _Order(None, None) if q.sizes else self._order(q.x, q.y)
-            x, y, a, b = order.place(q.x, q.y, q.a, q.b)
+            order, x, y = (_AS_GIVEN, q.x, q.y) if q.sizes else self._arrange(q.x, q.y)
+            a, b = order.place(q.a, q.b)
             kinds = 3 if q.debias else 1
             given_a, given_b = (a, b) if q.weighted else (None, None)
             clouds = self._clouds(x, y, given_a, given_b, q.cost, q.floor, kinds=kinds, sizes=q.sizes)
@@ -203,10 +270,21 @@ class Cuda:
             self._native.solve(clouds.native, settings(self._native, q), *(t.data_ptr() for t in held))
             return solved(q, told, order.restore(*room.parts))
 
+    def _arrange(self, x: Tensor, y: Tensor) -> tuple[_Order, Tensor, Tensor]:
+        """An order, and the clouds in it."""
+        key = id(x), id(y)
+        if key not in self._arranged:
+            order = self._order(x, y)
+            arranged = order, *order.place(x, y)
+            if not {id(x), id(y)} <= {id(points) for points in self._points}:
+                return arranged
+            self._arranged[key] = arranged
+        return self._arranged[key]
+
     def _order(self, x: Tensor, y: Tensor) -> _Order:
         """Along a Hilbert curve, where that pays."""
         if min(x.shape[1], y.shape[1]) < _ORDERED_POINTS or x.shape[-1] > _ORDERED_DIMENSIONS:
-            return _Order(None, None)
+            return _AS_GIVEN
         counts = x.shape[:2].numel(), y.shape[:2].numel()
         codes = torch.empty(sum(counts), dtype=torch.int64, device=x.device)
         clouds = self._described((x, y, *[None] * 7), (len(x), x.shape[1], y.shape[1]), 2, 0.0)
@@ -219,13 +297,14 @@ class Cuda:
             )
         )
 
-    def _boxes(self, q: _Clouds) -> Tensor:
+    def _boxes(self, q: _Clouds, pulls: int = 1) -> Tensor:
         """Memory for the bounds of tiles; empty where they do not pay."""
         u, v = q.kept[0], q.kept[1]
         assert u is not None
         assert v is not None
-        pays = v.shape[1] >= _ORDERED_POINTS and u.shape[-1] <= _ORDERED_DIMENSIONS
-        return u.new_empty(self._native.box_numbers(q.native) if pays else 0)
+        longest = v.shape[1] if pulls == 1 else max(u.shape[1], v.shape[1])
+        pays = longest >= _ORDERED_POINTS and u.shape[-1] <= _ORDERED_DIMENSIONS
+        return u.new_empty(self._native.box_numbers(q.native, pulls) if pays else 0)
 
     def _clouds(
         self,
@@ -241,22 +320,38 @@ class Cuda:
         sizes: Sizes | None = None,
     ) -> _Clouds:
         """The clouds in frames in which potentials are small."""
-        batch, n, d = x.shape
-        m = y.shape[1]
+        batch, n, m = *x.shape[:2], y.shape[1]
         items = batch
         starts: Sequence[Tensor | None] = (None, None)
         if sizes is not None:
             starts = [_starts(counts, batch, x) for counts in sizes]
             items, n, m = batch * len(sizes.n), max(sizes.n), max(sizes.m)
-        u, v = torch.empty_like(x), torch.empty_like(y)
-        shift = x.new_empty(x.shape[:2].numel() + y.shape[:2].numel(), dtype=torch.float64)
-        offset, diameters, flat = (x.new_empty(k, dtype=torch.float64) for k in (items * d, items, items))
-        out = (u, v, shift, offset, diameters, flat)
-        given = (x, y, a, b, None, None, None, *starts)
-        raw = self._described(given, (items, n, m), cost, floor, kind, kinds)
-        self._native.prepare(raw, *(t.data_ptr() for t in out))
+        shape, options = (items, n, m), (cost, floor, kind, kinds)
+        key = id(x), id(y), cost
+        frames = self._framed.get(key)
+        if frames is None:
+            frames = self._frames((x, y, a, b, None, None, None, *starts), shape, options)
+            if any(x is placed and y is other for _, placed, other in self._arranged.values()):
+                self._framed[key] = frames
+        u, v, shift, offset, diameters, flat = frames
         kept = (u, v, a, b, shift, offset, flat, *starts)
-        return _Clouds(self._described(kept, (items, n, m), cost, floor, kind, kinds), diameters, kept)
+        return _Clouds(self._described(kept, shape, *options), items, diameters, kept)
+
+    def _frames(
+        self,
+        given: Sequence[Tensor | None],
+        shape: tuple[int, int, int],
+        options: tuple[Any, float, int, int],
+    ) -> _Frames:
+        x, y = given[:2]
+        assert x is not None
+        assert y is not None
+        items, rows = shape[0], x.shape[:2].numel() + y.shape[:2].numel()
+        counts = rows, items * x.shape[-1], items, items
+        numbers = (x.new_empty(count, dtype=torch.float64) for count in counts)
+        frames = _Frames(torch.empty_like(x), torch.empty_like(y), *numbers)
+        self._native.prepare(self._described(given, shape, *options), *(t.data_ptr() for t in frames))
+        return frames
 
     def _described(
         self,
@@ -280,11 +375,19 @@ class Cuda:
         )
 
 
-def _taken(t: Tensor, order: Tensor | None) -> Tensor:
-    if order is None:
+def _taken(t: Tensor | None, order: Tensor | None) -> Tensor | None:
+    if order is None or t is None or not t.numel():
         return t
     index = order if t.dim() == 2 else order.unsqueeze(-1).expand_as(t)
     return t.gather(1, index)
+
+
+def _returned(t: Tensor, order: Tensor | None) -> Tensor:
+    """The inverse of `_taken`."""
+    if order is None or not t.numel():
+        return t
+    index = order if t.dim() == 2 else order.unsqueeze(-1).expand_as(t)
+    return torch.empty_like(t).scatter_(1, index, t)
 
 
 def _wide(t: Tensor) -> Tensor:

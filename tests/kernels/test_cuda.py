@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import re
@@ -18,6 +19,7 @@ import otcore
 from otcore import SamplesLoss, Status, backends, sinkhorn, sinkhorn_divergence
 from otcore.backends.dense import Dense
 from otcore.backends.stepped import SteppedSolve
+from otcore.operators import point_gradients
 from otcore.problem import Problem, make_problem
 from otcore.solution import Potentials, Solved
 from otcore.solver import anneal
@@ -203,6 +205,78 @@ def test_clouds_in_spatial_order_give_the_same(kernels: Emulated, d: int, p: int
     assert_same(kernels.anneal(q), anneal(dense, q), q)
 
 
+def assert_gradients(kernels: Emulated, q: Problem, *, far: bool = False) -> None:
+    """All four terms at once, each alone, and a side alone, in the shape and the order of the points."""
+    exact = dataclasses.replace(q, **{k: getattr(q, k).double() for k in ("x", "y", "a", "b")})
+    solved = anneal(Dense(), exact).potentials
+    every = [0.5 + torch.rand_like(t) for t in (exact.a, exact.b, exact.a, exact.b)]
+    every[0][..., 0] = 0
+    choices = [(1, 1, 1, 1), (1, 1, 0, 0), (0, 1, 0, 1), (1, 0, 1, 0), (0, 0, 1, 1)]
+    for chosen in choices if q.debias else choices[1:2]:
+        shares = tuple(w if wanted else None for w, wanted in zip(every, chosen, strict=True))
+        for normalise in (False, True):
+            got = kernels.gradients(q, solved, shares, normalise)
+            expected = point_gradients(Dense(), exact, solved, shares, normalise)
+            for mine, reference in zip(got, expected, strict=True):
+                assert mine.dtype == q.x.dtype
+                tolerance = 1e-10 if q.x.dtype == torch.float64 else 1e-3 if far else 2e-5
+                torch.testing.assert_close(mine.double(), reference, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((50, 70, 3), {"blur": 0.3, "batch": 2}),
+        ((70, 33, 2), {"blur": 0.3, "p": 1, "reach": 0.5}),
+        ((1, 40, 16), {"blur": 0.5}),
+        ((65, 40, 6), {"blur": 0.5, "debias": False}),
+    ],
+    ids=str,
+)
+def test_gradients_of_all_terms(
+    kernels: Emulated, order: str, shape: tuple[int, int, int], options: dict[str, Any], dtype: torch.dtype
+) -> None:
+    assert_gradients(kernels, problem(*shape, dtype=dtype, **options))
+
+
+@pytest.mark.usefixtures("ordered")
+@pytest.mark.parametrize("sizes", [(300, 400), (400, 70), (70, 300)], ids=str)
+def test_gradients_in_spatial_order(kernels: Emulated, sizes: tuple[int, int]) -> None:
+    assert_gradients(kernels, problem(*sizes, 2, blur=0.05, batch=2, tol=1e-4))
+
+
+def test_gradients_of_clouds_far_apart(kernels: Emulated) -> None:
+    x = cloud(100, 2, 7).float()
+    assert_gradients(kernels, make_problem(x, x[:, :90] + 64.0, blur=0.3, tol=1e-4), far=True)
+
+
+def test_gradients_of_a_ragged_batch(kernels: Emulated) -> None:
+    clouds = [(cloud(n, 3, n), cloud(m, 3, m + 1)) for n, m in ((5, 9), (40, 3), (1, 17), (33, 64))]
+    xs, ys = (list(side) for side in zip(*clouds, strict=True))
+    assert_gradients(kernels, make_problem(xs, ys, blur=0.3, tol=1e-6))
+
+
+@pytest.mark.usefixtures("ordered")
+def test_prepared_verbs_arrange_clouds_once(kernels: Emulated, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clouds of the problem, and no others, whatever is asked of them."""
+    q = problem(100, 130, 2, batch=2, blur=0.2)
+    prepared, pairs = kernels.prepared(q), [(q.x, q.y), (q.y, q.x), (q.x, q.x), (q.x.clone(), q.y.clone())]
+    ordered: list[Tensor] = []
+    order = type(kernels)._order
+    monkeypatch.setattr(type(kernels), "_order", lambda self, x, y: (ordered.append(x), order(self, x, y))[1])
+    for x, y in pairs * 2:
+        for verbs in (prepared, kernels):
+            f, b = torch.zeros_like(x[..., 0]), torch.full_like(y[..., 0], 1.0 / y.shape[1])
+            got = verbs.softmin(x, y, torch.zeros_like(b), b, cost=2, eps=0.04)
+            expected = Dense().softmin(x, y, torch.zeros_like(b), b, cost=2, eps=0.04)
+            torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-12)
+            rows, _ = verbs.sweep(x, y, f, torch.zeros_like(b), f + 1.0, b, cost=1, eps=0.2)
+            expected, _ = Dense().sweep(x, y, f, torch.zeros_like(b), f + 1.0, b, cost=1, eps=0.2)
+            torch.testing.assert_close(rows, expected, rtol=1e-9, atol=1e-12)
+    assert len(ordered) == 3 + 4 + 4 * len(pairs)
+
+
 def steps(points: Tensor) -> float:
     return float((points[:, 1:] - points[:, :-1]).norm(dim=-1).mean())
 
@@ -319,7 +393,7 @@ def test_no_kernel_spills_or_uses_local_memory(binary: Path, cuobjdump: Path) ->
     usage = _output(cuobjdump, "-res-usage", binary)
     kernels = re.findall(r"Function (\S+):\s+REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage)
     names = {name for name, *_ in kernels}
-    for verb in ("sweep_spans", "softmin_rows", "apply_rows", "grad_rows", "solve_terms", "prepare_item"):
+    for verb in ("sweep_spans", "softmin_rows", "apply_rows", "gradient_rows", "solve_terms", "prepare_item"):
         assert any(verb in name for name in names), verb
     bad = [kernel for kernel in kernels if int(kernel[2]) or int(kernel[3])]
     assert not bad, bad
