@@ -11,14 +11,13 @@ import lightning as L
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from sklearn.manifold import TSNE
-from torch import Tensor
 
 from otcore_ae import plots
 from otcore_ae.artifacts import prepare_folder, write_files
 from otcore_ae.data.calorimeter import CalorimeterData, SyntheticCalorimeterData
 from otcore_ae.data.loader import ImageSet
 from otcore_ae.data.module import ImageData
+from otcore_ae.latents import decoded_lines, encoded, in_plane
 from otcore_ae.metrics.calorimeter import CalorimeterMetrics
 from otcore_ae.metrics.generated import feature_floors, generated_figures
 from otcore_ae.metrics.generation import GenerationMetrics
@@ -28,7 +27,6 @@ from otcore_ae.models.base import GenerativeAutoencoder
 from otcore_ae.runs import RunError, load_data, load_run
 from otcore_ae.training import quiet_lightning
 
-CHUNK = 1000
 _TSNE_POINTS = 2000
 _COLUMNS = 10
 
@@ -115,7 +113,7 @@ def embed(run: Path, data: Path | None = None, *, seed: int = 0) -> Path:
         The picture's path.
     """
     model, images = _autoencoder(run, data, "embed")
-    latents = _encoded(model, images.test_set)
+    latents = encoded(model, images.test_set)
     labels = images.test_set.labels
     classes = torch.zeros(len(labels), dtype=torch.int64) if labels.is_floating_point() else labels
     if latents.shape[1] == 1:
@@ -124,14 +122,16 @@ def embed(run: Path, data: Path | None = None, *, seed: int = 0) -> Path:
     conditions = labels[shown] if hasattr(model, "classes") else None
     draw = torch.Generator().manual_seed(seed)
     made = model.sample_latents(len(labels[shown]), draw, labels=conditions)
-    points, drawn = latents[shown], made
+    points, drawn = in_plane(latents[shown], made, seed=seed)
     title = "Latent points over what is sampled"
     if latents.shape[1] > 2:
-        both = torch.cat([latents[shown], made]).numpy()
-        flat = torch.from_numpy(TSNE(random_state=seed, init="pca").fit_transform(both))
-        points, drawn = flat[: len(latents[shown])], flat[len(latents[shown]) :]
         title = f"{title}: t-SNE of {latents.shape[1]} dimensions"
-    figure = plots.latent_points({type(model).__name__: (points, classes[shown])}, drawn, title=title)
+    figure = plots.latent_points(
+        {type(model).__name__: (points, classes[shown])},
+        drawn,
+        title=title,
+        sampled="noise generator" if model.prior is None else "prior",
+    )
     write_files(run, {"labels.npy": _npy(labels.numpy())})
     return _written(run, "latents", latents.numpy(), figure)
 
@@ -162,16 +162,9 @@ def interpolate(run: Path, data: Path | None = None, *, pairs: int = 8, steps: i
     Returns:
         The picture's path.
     """
-    if steps < 2:
-        raise ValueError(f"a line has at least 2 steps, its ends; got {steps}")
     model, images = _autoencoder(run, data, "interpolate")
     ends = ImageSet(images.test_set.images[: 2 * pairs], images.test_set.labels[: 2 * pairs])
-    latents = _encoded(model, ends)
-    share = torch.linspace(0, 1, steps)[None, :, None]
-    lines = torch.lerp(latents[::2, None], latents[1::2, None], share)
-    labels = ends.labels[::2].repeat_interleave(steps, 0)
-    with torch.no_grad():
-        decoded = model.decode(lines.reshape(-1, latents.shape[1]), labels)
+    decoded = decoded_lines(model, ends, steps).flatten(0, 1)
     figure = plots.samples(
         {type(model).__name__: decoded}, columns=steps, title="Straight lines in the latent space"
     )
@@ -183,12 +176,6 @@ def _autoencoder(run: Path, data: Path | None, verb: str) -> tuple[GenerativeAut
     if not isinstance(loaded.model, GenerativeAutoencoder):
         raise RunError(f"{type(loaded.model).__name__} has no encoder: it cannot {verb}")
     return loaded.model, load_data(loaded, data)
-
-
-@torch.no_grad()
-def _encoded(model: GenerativeAutoencoder, images: ImageSet) -> Tensor:
-    parts = zip(images.images.split(CHUNK), images.labels.split(CHUNK), strict=True)
-    return torch.cat([model.encode(pictures, labels) for pictures, labels in parts])
 
 
 def _ends(model: GenerativeAutoencoder, images: ImageData) -> dict[str, dict[str, float]]:

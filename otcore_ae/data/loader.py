@@ -15,6 +15,11 @@ class ImageSet(NamedTuple):
     images: Tensor
     labels: Tensor
 
+    def some_of_each_class(self, n: int) -> ImageSet:
+        """The first n images of each class, class by class."""
+        rows = [(self.labels == label).nonzero()[:n, 0] for label in self.labels.unique()]
+        return ImageSet(self.images[torch.cat(rows)], self.labels[torch.cat(rows)])
+
 
 class Batch(NamedTuple):
     """Some rows of an `ImageSet`, and `rows` (b,) int64: where in the set they stand."""

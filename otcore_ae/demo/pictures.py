@@ -9,7 +9,6 @@ from torch import Generator, Tensor
 
 from otcore_ae import plots
 from otcore_ae.data.digits import DigitsData
-from otcore_ae.data.loader import ImageSet
 from otcore_ae.demo.training import GLOBAL, LOCAL, Trained
 from otcore_ae.metrics.references import ot_floor
 from otcore_ae.models.base import GenerativeAutoencoder
@@ -39,7 +38,7 @@ def draw(
         columns=_PER_PETAL,
         note="each row comes from one petal of the prior; both models decode the same points",
     )
-    shown = _some_of_each_digit(data.test_set)
+    shown = data.test_set.some_of_each_class(_PER_DIGIT).images
     decoded = plots.reconstructions(shown, {name: model(shown) for name, model in models.items()})
     curves = plots.loss_curves(
         histories,
@@ -74,8 +73,3 @@ def _by_petal(prior: Flower, generator: Generator) -> Tensor:
     """`_PER_PETAL` stratified samples for each petal, ordered by petal."""
     points = prior(prior.petals * _PER_PETAL, generator)
     return points.reshape(_PER_PETAL, prior.petals, prior.dim).transpose(0, 1).reshape(-1, prior.dim)
-
-
-def _some_of_each_digit(test_set: ImageSet) -> Tensor:
-    rows = [row for digit in range(10) for row in (test_set.labels == digit).nonzero()[:_PER_DIGIT, 0]]
-    return test_set.images[torch.stack(rows)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
+from torch import Tensor
 from torchmetrics import Metric
 
 from otcore_ae.data.module import ImageData
@@ -22,11 +25,17 @@ def generated_figures(
         seed: of the draw.
         chunk: images made at once (default 1000).
     """
-    draw, test = torch.Generator().manual_seed(seed), data.test_set
-    metric.update(test.images, real=True)
-    for labels in test.labels.split(chunk):
-        metric.update(model.sample(len(labels), draw, labels=labels), real=False)
+    metric.update(data.test_set.images, real=True)
+    for images in generated(model, data.test_set.labels, seed=seed, chunk=chunk):
+        metric.update(images, real=False)
     return {name: value.item() for name, value in metric.compute().items()}
+
+
+def generated(model: GenerativeModel, labels: Tensor, *, seed: int, chunk: int = 1000) -> Iterator[Tensor]:
+    """An image for each of the labels, in parts of up to `chunk`; see `generated_figures`."""
+    draw = torch.Generator().manual_seed(seed)
+    for part in torch.split(labels, chunk):
+        yield model.sample(len(part), draw, labels=part)
 
 
 def feature_floors(data: ImageData, *, seed: int) -> dict[str, float]:

@@ -13,6 +13,7 @@ from otcore_ae.plots.style import TEXT_COLOUR
 
 _CELL_INCHES = 0.42
 _TITLE_INCHES = 0.75
+_LETTER_INCHES = 0.075  # of names beside a row
 
 
 def samples(
@@ -53,14 +54,25 @@ def reconstructions(
         decoded: as many images, by the system's name.
         title: of the whole figure.
     """
-    rows = {"original": originals, **decoded}
+    return rows({"original": originals, **decoded}, title=title)
+
+
+def rows(images: Mapping[str, Tensor], *, title: str) -> Figure:
+    """A row for each name, what belongs together one above the other.
+
+    Args:
+        images: as many (n, 1, s, s) images in [0, 1] of each, by name.
+        title: of the whole figure.
+    """
+    columns = max(len(pictures) for pictures in images.values())
+    names = _LETTER_INCHES * max(len(name) for name in images)
     figure = Figure(
-        figsize=(len(originals) * _CELL_INCHES + 1.9, len(rows) * (_CELL_INCHES + 0.08) + 0.5),
+        figsize=(columns * _CELL_INCHES + names + 0.3, len(images) * (_CELL_INCHES + 0.08) + 0.5),
         layout="constrained",
     )
-    panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-    for panel, (name, pictures) in zip(panels, rows.items(), strict=True):
-        _show(panel, tile(pictures, len(originals)))
+    panels = figure.subplots(len(images), 1, squeeze=False)[:, 0]
+    for panel, (name, pictures) in zip(panels, images.items(), strict=True):
+        _show(panel, tile(pictures, columns))
         panel.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10, color=TEXT_COLOUR)
     figure.suptitle(title, fontsize=13, color=TEXT_COLOUR)
     return figure

@@ -20,6 +20,7 @@ def latent_points(
     prior_sample: Tensor,
     *,
     title: str = "Latent points over the prior",
+    sampled: str = "prior",
 ) -> Figure:
     """One panel per system: its points in the plane, coloured by label, over a sample of the prior in grey.
 
@@ -29,6 +30,7 @@ def latent_points(
         clouds: (n, 2) points and (n,) labels in 0..9, by the system's name.
         prior_sample: (m, 2) points.
         title: of the whole figure.
+        sampled: what the grey points are (default "prior").
     """
     figure = Figure(figsize=(5.2 * len(clouds), 5.9), layout="constrained")
     panels = figure.subplots(1, len(clouds), squeeze=False, sharex=True, sharey=True)[0]
@@ -40,22 +42,60 @@ def latent_points(
         panel.tick_params(labelsize=8, colors=TEXT_COLOUR)
         panel.spines[:].set_color(PRIOR_COLOUR)
     figure.suptitle(title, fontsize=13, color=TEXT_COLOUR)
-    figure.legend(
-        handles=[*_keys(), _key(PRIOR_COLOUR, "prior")],
-        loc="outside lower center",
-        ncols=11 if len(clouds) > 1 else 6,
-        frameon=False,
-        fontsize=9,
-    )
+    _legend(figure, [*_keys(), _key(PRIOR_COLOUR, sampled)], len(clouds))
     return figure
+
+
+def encoded_and_made(
+    clouds: Mapping[str, tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]], *, title: str
+) -> Figure:
+    """One panel per system: latents of images as dots, and over them those made from noise as rings.
+
+    Args:
+        clouds: (n, 2) points and (n,) labels in 0..9 of images, and (m, 2) and (m,) of noise, by the
+            system's name. Panels have no scales: they may be of a t-SNE each.
+        title: of the whole figure.
+    """
+    figure = Figure(figsize=(5.2 * len(clouds), 5.9), layout="constrained")
+    panels = figure.subplots(1, len(clouds), squeeze=False)[0]
+    for panel, (name, (encoded, made)) in zip(panels, clouds.items(), strict=True):
+        points, labels = encoded
+        panel.scatter(points[:, 0], points[:, 1], s=7, c=_colours(labels), alpha=0.5, linewidths=0, zorder=1)
+        points, labels = made
+        panel.scatter(
+            *(points[:, 0], points[:, 1]),
+            s=16,
+            facecolors="white",
+            edgecolors=_colours(labels),
+            linewidths=0.9,
+            zorder=2,
+        )
+        panel.set_title(name, fontsize=11, color=TEXT_COLOUR)
+        panel.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+        panel.spines[:].set_color(PRIOR_COLOUR)
+    ring = Line2D([], [], linestyle="", marker="o", markersize=6, color=TEXT_COLOUR, markerfacecolor="white")
+    ring.set_label("made from noise")
+    figure.suptitle(title, fontsize=13, color=TEXT_COLOUR)
+    _legend(figure, [*_keys(), ring], len(clouds))
+    return figure
+
+
+def _legend(figure: Figure, handles: list[Line2D], panels: int) -> None:
+    columns = len(handles) if panels > 1 else 6
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+
+
+def _colours(labels: Tensor) -> list[str]:
+    return [CLASS_COLOURS[int(label) % len(CLASS_COLOURS)] for label in labels]
 
 
 def _scatter(panel: Axes, points: Tensor, labels: Tensor, prior_sample: Tensor) -> None:
     panel.scatter(prior_sample[:, 0], prior_sample[:, 1], s=4, color=PRIOR_COLOUR, linewidths=0, zorder=1)
     if len(points) > _MOST_GLYPHS:
-        colours = [CLASS_COLOURS[int(label) % len(CLASS_COLOURS)] for label in labels]
         size = max(1.5, 20 * math.sqrt(_MOST_GLYPHS / len(points)))
-        panel.scatter(points[:, 0], points[:, 1], s=size, c=colours, alpha=0.85, linewidths=0, zorder=2)
+        panel.scatter(
+            points[:, 0], points[:, 1], s=size, c=_colours(labels), alpha=0.85, linewidths=0, zorder=2
+        )
         return
     for digit, colour in enumerate(CLASS_COLOURS):
         chosen = points[labels == digit]

@@ -42,6 +42,40 @@ def test_image_grids_have_a_panel_per_system() -> None:
     ]
 
 
+def test_noise_is_drawn_over_images() -> None:
+    prior = Flower()
+    clouds = {name: ((prior(30), torch.arange(30) % 10), (prior(7), torch.arange(7))) for name in NAMES}
+    figure = plots.encoded_and_made(clouds, title="title")
+    for axis, name in zip(figure.axes, NAMES, strict=True):
+        assert axis.get_title() == name
+        dots, rings = axis.collections
+        assert torch.equal(torch.from_numpy(rings.get_offsets().filled()), clouds[name][1][0].double())
+        assert len(dots.get_offsets()) == 30
+        assert rings.get_zorder() > dots.get_zorder()
+
+
+def test_responses_have_one_scale_of_colours() -> None:
+    counts = {name: torch.randint(0, 1000, (3, 1, 4, 4)).float() for name in NAMES}
+    *panels, bar = plots.responses(counts, ["one", "two", "three"], title="title").axes
+    assert [tick.get_text() for tick in panels[0].get_yticklabels()] == ["one", "two", "three"]
+    for panel, images in zip(panels, counts.values(), strict=True):
+        (shown,) = panel.images
+        assert torch.equal(torch.from_numpy(shown.get_array().filled())[:4], images[0, 0].clamp_min(0.5))
+        assert shown.norm.vmax == max(float(each.max()) for each in counts.values())
+        assert shown.cmap(shown.norm(0.5)) == (1, 1, 1, 1)
+    assert bar.get_ylabel() == "photons in a fibre"
+
+
+def test_channel_sums_count_every_response() -> None:
+    sums = {name: torch.rand(50, 2) * 700 for name in NAMES}
+    sums["local"][0] = torch.tensor([0.0, 700.6])
+    figure = plots.channel_sums(sums, ["first", "second"], title="title")
+    assert [axis.get_title() for axis in figure.axes] == ["first", "second"]
+    for axis in figure.axes:
+        assert [int(stairs.get_data().values.sum()) for stairs in axis.patches] == [50, 50]
+        assert [stairs.get_fill() for stairs in axis.patches] == [True, False]
+
+
 def test_a_decoded_grid_shows_every_image_where_its_code_is() -> None:
     def decode(codes: torch.Tensor) -> torch.Tensor:
         return (codes[:, 0] + 10 * codes[:, 1])[:, None, None, None].expand(-1, 1, 2, 2)

@@ -68,3 +68,10 @@ def test_resumes_at_the_next_batch(position: int) -> None:
 def test_refuses_impossible_batches(batch_size: int) -> None:
     with pytest.raises(ValueError, match=f"between 1 and the 23 images there are, got {batch_size}"):
         InMemoryLoader(DATA, batch_size)
+
+
+def test_some_of_each_class() -> None:
+    images = torch.rand(7, 1, 2, 2)
+    some = ImageSet(images, torch.tensor([1, 0, 1, 4, 0, 0, 1])).some_of_each_class(2)
+    assert some.labels.tolist() == [0, 0, 1, 1, 4]
+    assert torch.equal(some.images, images[[1, 4, 0, 2, 3]])
