@@ -21,6 +21,7 @@ from otcore_ae.models.global_sae import GlobalSAE, MinibatchGlobalSAE
 from otcore_ae.models.sae import SAE
 from otcore_ae.networks import lenet, mlp
 from otcore_ae.priors import Flower
+from otcore_ae.reproduce.pictures import LATENT
 from otcore_ae.reproduce.table import Published, System, Table
 from otcore_ae.transport import Transport
 
@@ -136,6 +137,7 @@ def _table(number: int, title: str, network: Network, epochs: int, figures: dict
         "points). Local solves follow GeomLoss's schedule at scaling .7, as the published ones did, unless "
         "said; global ones converge to a marginal error of 1e-2. The evaluated global OT is that of the same "
         "schedule, as published; it stops at about half of the converged divergence, in the last row.",
+        pictures=(LATENT,),
     )
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from otcore_ae.artifacts import write_files
 from otcore_ae.reproduce.cell import result_path
-from otcore_ae.reproduce.pictures import LATENT
 from otcore_ae.reproduce.table import System, Table
 
 REFERENCES = "references.json"
@@ -72,8 +71,8 @@ def markdown(table: Table, results: Path) -> str:
         "## Cells",
         _cells(table, found),
     ]
-    if (results / table.name / LATENT).exists():
-        blocks.insert(3, f"![latent points over the prior]({table.name}/{LATENT})")
+    drawn = [p for p in table.pictures if (results / table.name / p.file).exists()]
+    blocks[3:3] = [f"![{picture.caption}]({table.name}/{picture.file})" for picture in drawn]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -11,7 +11,7 @@ from otcore_ae.reproduce.calorimeter import TABLE as CALORIMETER
 from otcore_ae.reproduce.cell import result_path, run_cell
 from otcore_ae.reproduce.conditional import TABLE as CONDITIONAL
 from otcore_ae.reproduce.global_sae import TABLE_1, TABLE_2
-from otcore_ae.reproduce.pictures import draw_latents
+from otcore_ae.reproduce.pictures import draw_pictures
 from otcore_ae.reproduce.report import keep_references, write_report
 from otcore_ae.reproduce.table import Table
 
@@ -49,7 +49,7 @@ def run_table(
         threads: of torch and otcore; networks of the tables' sizes gain little from a second one.
 
     Returns:
-        The report's path; beside it, where latents lie in the plane, a picture of them.
+        The report's path; beside it, the pictures of the models that were trained here.
     """
     cells = table.cells(patterns)
     prepare_folder(results / table.name)
@@ -68,5 +68,5 @@ def run_table(
             print(f"{cell.name}: {cost['steps']} steps in {cost['seconds']:.0f} s of CPU", flush=True)
     finally:
         torch.set_num_threads(before)
-    draw_latents(table, data, work, results)
+    draw_pictures(table, data, work, results)
     return write_report(table, results)

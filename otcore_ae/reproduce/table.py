@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+from matplotlib.figure import Figure
+
 from otcore_ae.data.module import ImageData
 from otcore_ae.metrics.collection import MetricInfo
 from otcore_ae.models.base import GenerativeModel
@@ -61,6 +63,26 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """What a table's trained models look like.
+
+    Args:
+        name: of the file, without ".png".
+        caption: in the report.
+        draw: (models in evaluation mode by title, data) -> figure; None where there is
+            nothing to draw of these models.
+    """
+
+    name: str
+    caption: str
+    draw: Callable[[Mapping[str, GenerativeModel], ImageData], Figure | None]
+
+    @property
+    def file(self) -> str:
+        return f"{self.name}.png"
+
+
+@dataclass(frozen=True)
 class Table:
     """A table of a paper.
 
@@ -77,6 +99,7 @@ class Table:
         references: data -> the ends between which metrics move.
         final: (model, data) -> figures of a trained model, by name without "final/".
         settings: a paragraph on the settings.
+        pictures: drawn after a run, of the first seed's models.
         precision: Lightning's, "32-true" (default) or "bf16-mixed".
     """
 
@@ -92,6 +115,7 @@ class Table:
     references: Callable[[ImageData], dict[str, dict[str, float]]]
     final: Callable[[GenerativeModel, ImageData], dict[str, float]] | None = None
     settings: str = ""
+    pictures: tuple[Picture, ...] = ()
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
     def cells(self, patterns: tuple[str, ...] = ("*",)) -> list[Cell]:

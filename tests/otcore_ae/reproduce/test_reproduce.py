@@ -19,6 +19,7 @@ from otcore_ae.data.loader import Batch
 from otcore_ae.reproduce.cell import run_cell
 from otcore_ae.reproduce.conditional import TABLE as CONDITIONAL
 from otcore_ae.reproduce.global_sae import METRIC_NAMES, TABLE_1, TABLE_2, first_gradient_error
+from otcore_ae.reproduce.pictures import LATENT
 from otcore_ae.reproduce.report import markdown
 from otcore_ae.reproduce.run import run_table
 from otcore_ae.reproduce.table import Published, System, Table
@@ -44,6 +45,7 @@ TINY = Table(
     metrics=METRIC_NAMES,
     averaged={"val/global_ot": 2},
     references=lambda data: {"val/global_ot": {"floor": 0.0714}, "val/covered_area": {"ceiling": 0.904}},
+    pictures=(LATENT,),
     final=lambda model, data: {"images": float(model.sample(3).shape[0])},
     systems=(
         System("local", "Local", 2, build, {"val/global_ot": Published(0.5, 0.1)}),
