@@ -73,18 +73,20 @@ def install() -> None:
         if hasattr(Cpu, whole):
             delattr(Cpu, whole)
     if wanted in ("emulated", "cuda"):
-        Cpu.anneal = _annealed(wanted)  # type: ignore[method-assign]
+        from otcore.operators import point_gradients
+        from otcore.solver import anneal
+
+        Cpu.anneal = _whole(wanted, "anneal", anneal)  # type: ignore[method-assign]
+        Cpu.gradients = _whole(wanted, "gradients", point_gradients)  # type: ignore[method-assign]
 
 
-def _annealed(wanted: str) -> Callable[[Cpu, Problem], Solved]:
-    through = _through(wanted, "anneal")
+def _whole(wanted: str, operation: str, reference: Callable[..., Any]) -> Callable[..., Any]:
+    """The operation of the CUDA backend; in more dimensions than it has, Python's form."""
+    through = _through(wanted, operation)
 
-    def anneal(self: Cpu, problem: Problem) -> Solved:
+    def call(self: Cpu, problem: Problem, *rest: Any) -> Any:
         if problem.x.shape[-1] <= 16:
-            solved: Solved = through(self, problem)
-            return solved
-        from otcore.solver import anneal as reference
+            return through(self, problem, *rest)
+        return reference(backends.load("dense"), problem, *rest)
 
-        return reference(backends.load("dense"), problem)  # type: ignore[arg-type]
-
-    return anneal
+    return call
