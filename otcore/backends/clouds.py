@@ -61,9 +61,10 @@ class Cloud:
     def __init__(self, points: Tensor) -> None:
         self.points = points.contiguous()
 
-    @property
-    def half(self) -> bool:
-        return self.points.dtype in (torch.float16, torch.bfloat16)
+    def beyond(self, dtype: torch.dtype) -> Tensor:
+        """1 where points are not numbers of that short dtype, else 0; (B,) float64."""
+        same = self.points.to(dtype).to(self.points.dtype) == self.points
+        return (~same).flatten(1).any(1).double()
 
     @cached_property
     def centre(self) -> Tensor:
@@ -114,10 +115,9 @@ class Cloud:
         dtype = torch.float64 if self.points.dtype == torch.float64 else torch.float32
         return self.about(self.centre).to(dtype)
 
-    @cached_property
-    def padded(self) -> Tensor:
+    def padded(self, dtype: torch.dtype) -> Tensor:
         """The points as they are, (B, N, width)."""
-        return _padded(self.points)
+        return _padded(self.points.to(dtype))
 
 
 def _padded(points: Tensor) -> Tensor:
@@ -175,8 +175,9 @@ class Pairs:
     def choice(self, eps: float) -> str:
         """How pairs are computed: "raw" or "split" by products, the others by differences.
 
-        "raw" multiplies half-precision points as they are; "centred" are float32 differences of points about
-        their own centres, for clouds that are far apart; "wide" is float64.
+        "raw" multiplies points as they are, which must be numbers of float16 or of bfloat16; "centred" are
+        float32 differences of points about their own centres, for clouds that are far apart; "wide" is
+        float64.
         """
         if self.x.points.dtype == torch.float64:
             return "wide"
@@ -192,7 +193,7 @@ class Pairs:
             return "differences"
         d = self.x.points.shape[-1]
         # Far from the origin raw products have larger errors, if no more than is allowed.
-        near = self.x.half and sizes.raw_product <= 2.0 * sizes.product
+        near = self._short is not None and sizes.raw_product <= 2.0 * sizes.product
         if near and logit_error(1, d, sizes.raw_product * bits) <= LARGEST_ERROR:
             return "raw"
         if logit_error(2, d, sizes.product * bits) <= LARGEST_ERROR:
@@ -204,7 +205,9 @@ class Pairs:
         one = torch.ones(len(x.points), dtype=torch.float64, device=x.points.device)
         d, width = x.points.shape[-1], padded_width(x.points.shape[-1])
         if choice == "raw":
-            return Layout(x.padded, y.padded, x.raw_halves, y.raw_halves, one, one, width, 1, False)
+            assert self._short is not None
+            u, v = x.padded(self._short), y.padded(self._short)
+            return Layout(u, v, x.raw_halves, y.raw_halves, one, one, width, 1, False)
         if choice == "split":
             (u, unit_x), (v, unit_y) = x.split, y.split
             lift_x, lift_y = self._shifts
@@ -222,10 +225,19 @@ class Pairs:
             radius=radius,
             distance=torch.linalg.vector_norm(self.offset, dim=(1, 2)),
             product=x.radius * y.radius,
-            raw_product=x.raw_radius * y.raw_radius if x.half else torch.zeros_like(x.radius),
+            raw_product=x.raw_radius * y.raw_radius,
+            beyond_float16=torch.maximum(*(cloud.beyond(torch.float16) for cloud in (x, y))),
+            beyond_bfloat16=torch.maximum(*(cloud.beyond(torch.bfloat16) for cloud in (x, y))),
             inverse=torch.where(radius > 0.0, radius, torch.inf).reciprocal(),
         )
         return _Sizes(*torch.stack(list(found)).amax(1).tolist())
+
+    @property
+    def _short(self) -> torch.dtype | None:
+        """In which the points are exact, if there is one."""
+        if not self._sizes.beyond_float16:
+            return torch.float16
+        return None if self._sizes.beyond_bfloat16 else torch.bfloat16
 
     @cached_property
     def offset(self) -> Tensor:
@@ -247,4 +259,6 @@ class _Sizes(NamedTuple):
     distance: Any
     product: Any
     raw_product: Any
+    beyond_float16: Any
+    beyond_bfloat16: Any
     inverse: Any

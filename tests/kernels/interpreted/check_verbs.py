@@ -5,6 +5,7 @@ test_triton.py runs this file with TRITON_INTERPRET=1, which Triton reads when i
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import pytest
@@ -13,6 +14,8 @@ from otcore.kernels.triton.tiles import Tile
 
 from otcore import SamplesLoss, SinkhornDivergence, sinkhorn_divergence
 from otcore.backends import triton as backend
+from otcore.backends.clouds import Cloud, Pairs
+from otcore.backends.triton import Triton
 from tests.kernels import triton_cases as cases
 from tests.problems import cloud, weights
 from tests.tolerance import assert_solved
@@ -90,3 +93,20 @@ def test_a_large_blur(loss: type, p: int) -> None:
     expected = loss(p=p, blur=1e3, backend="dense")(x, y)
     got = loss(p=p, blur=1e3, backend="triton")(x.float(), y.float())
     torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_points_of_few_digits_are_multiplied_as_they_are(dtype: torch.dtype) -> None:
+    """Also where they have become float32, as the public functions make them."""
+    draw = cases.Draw(40, 35, 17, 2, dtype, 0.5, "raw")
+    clouds = cases.drawn(draw, "cpu")
+    widened = dataclasses.replace(clouds, x=clouds.x.float(), y=clouds.y.float())
+    pairs = Pairs(Cloud(widened.x), Cloud(widened.y), 2)
+    assert pairs.choice(draw.ground["eps"]) == "raw"
+    assert pairs.layout(draw.ground["eps"]).x.dtype.itemsize == 2
+    for got, expected in zip(
+        *(Triton().sweep(*one, **draw.ground) for one in (widened, clouds)), strict=True
+    ):
+        assert torch.equal(got, expected)
+    moved = Cloud(widened.x + 1e-4)
+    assert Pairs(moved, Cloud(widened.y), 2).choice(draw.ground["eps"]) == "split"
