@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         GenerativeModel,
         GlobalSAE,
         MinibatchGlobalSAE,
+        match_latents,
         match_prior,
     )
     from otcore_ae.networks import (
@@ -102,6 +103,7 @@ _HOME = {
     "dcgan_network": "otcore_ae.networks",
     "e2e_network": "otcore_ae.networks",
     "lenet": "otcore_ae.networks",
+    "match_latents": "otcore_ae.models",
     "match_prior": "otcore_ae.models",
     "mlp": "otcore_ae.networks",
     "swae_network": "otcore_ae.networks",
@@ -149,6 +151,7 @@ __all__ = [
     "dcgan_network",
     "e2e_network",
     "lenet",
+    "match_latents",
     "match_prior",
     "mlp",
     "swae_network",

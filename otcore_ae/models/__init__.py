@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from otcore_ae.models.base import GenerativeAutoencoder, GenerativeModel, NonFiniteLossError, Step
 from otcore_ae.models.dcgan import ConditionalDCGAN
-from otcore_ae.models.e2e_sae import E2ESAE, ConditionalE2ESAE
+from otcore_ae.models.e2e_sae import E2ESAE, ConditionalE2ESAE, match_latents
 from otcore_ae.models.global_sae import GlobalSAE, MinibatchGlobalSAE
 from otcore_ae.models.sae import SAE
 from otcore_ae.models.swae import SWAE, match_prior
@@ -28,5 +28,6 @@ __all__ = [
     "MinibatchGlobalSAE",
     "NonFiniteLossError",
     "Step",
+    "match_latents",
     "match_prior",
 ]

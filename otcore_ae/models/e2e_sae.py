@@ -10,7 +10,9 @@ from torch import Generator, Tensor, nn
 
 from otcore_ae.data.loader import ImageSet
 from otcore_ae.models.base import GenerativeAutoencoder, Step
+from otcore_ae.models.cache import encode_all
 from otcore_ae.models.conditions import condition_vectors, conditions_for
+from otcore_ae.models.matching import descend
 from otcore_ae.priors import Normal, Prior
 from otcore_ae.transport import Transport
 
@@ -58,7 +60,11 @@ class E2ESAE(GenerativeAutoencoder):
 
     def divergence(self, step: Step) -> Tensor:
         """S between the batch's latents and as many made from noise."""
-        return self.transport(step.latents, self._made(len(step.latents), self.prior_generator))
+        return self.latent_distance(step.latents, step.labels)
+
+    def latent_distance(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """S between latents (n, d) and as many made from noise."""
+        return self.transport(latents, self._made(len(latents), self.prior_generator))
 
     @torch.no_grad()
     def sample_latents(
@@ -102,14 +108,61 @@ class ConditionalE2ESAE(E2ESAE):
         condition_vectors(data.labels, self.classes)
         super().check(data)
 
-    def divergence(self, step: Step) -> Tensor:
-        conditions = condition_vectors(step.labels, self.classes)
-        made = self._made(len(step.latents), self.prior_generator, conditions)
+    def latent_distance(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """S between latents (n, d) and as many made from noise, both with these labels' conditions."""
+        conditions = condition_vectors(labels, self.classes)
+        made = self._made(len(latents), self.prior_generator, conditions)
         scaled = self.condition_scale * conditions
-        return self.transport(torch.cat([step.latents, scaled], 1), torch.cat([made, scaled], 1))
+        return self.transport(torch.cat([latents, scaled], 1), torch.cat([made, scaled], 1))
 
     @torch.no_grad()
     def sample_latents(
         self, n: int, generator: Generator | None = None, *, labels: Tensor | None = None
     ) -> Tensor:
         return self._made(n, generator, conditions_for(n, labels, self.classes).to(self.device))
+
+
+def match_latents(
+    model: E2ESAE,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    steps: int = 1500,
+    cloud_size: int = 3000,
+    learning_rate: float = 2e-3,
+) -> list[float]:
+    """Fit the noise generator alone to the latents of images, on clouds that batches are too small for.
+
+    Encoder and decoder stay as they are, so the images are encoded once, and a step costs little. It
+    minimises the model's divergence on random subsets, by Adam whose learning rate falls to 0 along a half
+    cosine. A progress bar is shown on terminals.
+
+    Args:
+        model: trained; its `prior_generator` draws subsets and noise.
+        images: training images (n, 1, s, s).
+        labels: theirs (n, ...), for a conditional model.
+        steps: of Adam (default 1500).
+        cloud_size: latents a step, at most n (default 3000).
+        learning_rate: at the start (default 2e-3).
+
+    Returns:
+        The divergence in each step.
+
+    Raises:
+        ValueError: if the model is conditional and has no labels here.
+    """
+    training = model.training
+    model.eval()
+    latents = encode_all(images, model.encode)
+    found = descend(
+        model.noise_generator.parameters(),
+        lambda rows: model.latent_distance(latents[rows], None if labels is None else labels[rows]),
+        len(latents),
+        generator=model.prior_generator,
+        steps=steps,
+        cloud_size=cloud_size,
+        learning_rate=learning_rate,
+        what="matching the latents",
+    )
+    model.train(training)
+    return found

@@ -13,8 +13,8 @@ from otcore import sliced_wasserstein_distance
 from otcore_ae.data.augment import Augmentation
 from otcore_ae.data.loader import Batch
 from otcore_ae.models.base import GenerativeAutoencoder, Step
+from otcore_ae.models.matching import descend
 from otcore_ae.priors import Prior
-from otcore_ae.progress import OverallProgress
 
 
 @dataclass(frozen=True)
@@ -165,18 +165,13 @@ def match_prior(
     body, head = nn.Sequential(*parts[:-layers]), nn.Sequential(*parts[-layers:])
     with torch.no_grad():
         features = torch.cat([body(part.to(model.device)) for part in torch.split(images, 1000)])
-    optimiser = torch.optim.Adam(head.parameters(), lr=learning_rate, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    found = []
-    with OverallProgress(steps) as progress:
-        progress.describe("matching the prior")
-        for _ in range(steps):
-            rows = torch.randperm(len(features), generator=model.prior_generator)[:cloud_size]
-            loss = model.latent_distance(head(features[rows]), 4 * len(rows))
-            optimiser.zero_grad()
-            torch.autograd.backward(loss)
-            optimiser.step()
-            schedule.step()
-            found.append(loss.item())
-            progress.advance(1)
-    return found
+    return descend(
+        head.parameters(),
+        lambda rows: model.latent_distance(head(features[rows]), 4 * len(rows)),
+        len(features),
+        generator=model.prior_generator,
+        steps=steps,
+        cloud_size=cloud_size,
+        learning_rate=learning_rate,
+        what="matching the prior",
+    )

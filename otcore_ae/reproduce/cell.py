@@ -100,6 +100,8 @@ def run_cell(cell: Cell, data: ImageData, work: Path, results: Path) -> dict[str
         if total < steps and is_overridden("validation_step", model):  # no epoch, so no evaluation yet
             trainer.validate(model, data, verbose=False)
     model.eval()
+    if cell.system.finish:
+        cell.system.finish(model, data)
     final = cell.table.final(model, data) if cell.table.final else {}
     result = {
         "table": cell.table.name,

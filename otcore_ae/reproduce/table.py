@@ -37,6 +37,7 @@ class System:
             would cost; the report then says that it was not run at full length.
         measure: (model, data) -> further figures by name, taken before training.
         note: a sentence for the report.
+        finish: (model, data) -> None, after training.
     """
 
     key: str
@@ -47,6 +48,7 @@ class System:
     steps: int | None = None
     measure: Callable[[GenerativeModel, ImageData], dict[str, float]] | None = None
     note: str = ""
+    finish: Callable[[GenerativeModel, ImageData], None] | None = None
 
 
 @dataclass(frozen=True)
