@@ -75,7 +75,9 @@ def _references(data: ImageData) -> dict[str, dict[str, float]]:
     return {f"val/{name}": end for name, end in ends.items()}
 
 
-def _table(number: int, title: str, network: Network, epochs: int, figures: dict[str, Any]) -> Table:
+def _table(
+    number: int, title: str, network: Network, epochs: int, figures: dict[str, Any], *, remark: str = ""
+) -> Table:
     def system(
         key: str, title: str, seeds: int, kind: type[GenerativeAutoencoder], paper: str, **more: Any
     ) -> System:
@@ -136,7 +138,8 @@ def _table(number: int, title: str, network: Network, epochs: int, figures: dict
         ".05, recalculate_every 1; weights .1 (local, full) and m / 600 (minibatch global, cloud of m "
         "points). Local solves follow GeomLoss's schedule at scaling .7, as the published ones did, unless "
         "said; global ones converge to a marginal error of 1e-2. The evaluated global OT is that of the same "
-        "schedule, as published; it stops at about half of the converged divergence, in the last row.",
+        "schedule, as published; it stops at about half of the converged divergence, in the last row."
+        + remark,
         pictures=(LATENT,),
     )
 
@@ -170,4 +173,8 @@ TABLE_2 = _table(
             (0.015, 0.0013), (0.0356, 0.0004), (0.5752, 0.031), (0.6317, 0.048), (0.862, 0.009)
         ),
     },
+    remark=" Where ours falls behind: without the transport term the same network, initialised and optimised "
+    "alike, reaches a test MSE of .0359 after 30 epochs (one seed), which is what the paper reports with the "
+    "term. So the networks agree, and what differs is how much the term costs; under which settings it costs "
+    "nothing is not known.",
 )
