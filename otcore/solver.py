@@ -75,8 +75,8 @@ def anneal(backend: Backend, problem: Problem) -> Solved:
     kernels = kernels_for(backend, problem)
     if kernels is not None:
         return SteppedSolve(prepared(backend, problem), kernels, problem).run()
-    narrow = problem
-    if _is_flat(problem, float(bounding_box_diagonal(problem.x, problem.y).min()) ** problem.p):
+    dtype = problem.x.dtype
+    if _is_flat(problem):
         problem = problem.wide()
     backend = prepared(backend, problem)
     cross, xx, yy = _pairs(problem)
@@ -91,7 +91,7 @@ def anneal(backend: Backend, problem: Problem) -> Solved:
     pairs = main.n_iter.double() * n * m
     if not problem.debias:
         potentials = Potentials(f, g, None, None)
-        return Solved(value.to(narrow.x.dtype), potentials, main.status, main.n_iter, main.error, pairs)
+        return Solved(value.to(dtype), potentials, main.status, main.n_iter, main.error, pairs)
     f_xx, g_yy = (None, None) if init is None else (init.f_xx, init.g_yy)
     self_x = _descend(backend, problem, xx, final, None if f_xx is None else (f_xx, f_xx))
     self_y = _descend(backend, problem, yy, final, None if g_yy is None else (g_yy, g_yy))
@@ -104,7 +104,7 @@ def anneal(backend: Backend, problem: Problem) -> Solved:
     )
     descents = main, self_x, self_y
     return Solved(
-        value.to(narrow.x.dtype),
+        value.to(dtype),
         Potentials(f, g, self_x.f, self_y.f),
         torch.stack([d.status for d in descents]).amax(0),
         main.n_iter,
@@ -130,7 +130,7 @@ def follow(
         values, befores, afters = zip(*(follow(backend, q, eps_list) for q in problem.split()), strict=True)
         sizes = problem.sizes
         return torch.cat(values), Potentials.join(befores, sizes), Potentials.join(afters, sizes)
-    narrow = problem
+    dtype = problem.x.dtype
     if _is_flat(problem, eps_list[0]):
         problem = problem.wide()
     backend = prepared(backend, problem)
@@ -138,18 +138,23 @@ def follow(
     f, g, f_after, g_after = _follow_pair(backend, problem, cross, eps_list)
     if not problem.debias:
         after = Potentials(f_after, g_after, None, None)
-        return geomloss_value(problem, after).to(narrow.x.dtype), Potentials(f, g, None, None), after
+        return geomloss_value(problem, after).to(dtype), Potentials(f, g, None, None), after
     f_xx, _, f_xx_after, _ = _follow_pair(backend, problem, xx, eps_list)
     g_yy, _, g_yy_after, _ = _follow_pair(backend, problem, yy, eps_list)
     after = Potentials(f_after, g_after, f_xx_after, g_yy_after)
-    return geomloss_value(problem, after).to(narrow.x.dtype), Potentials(f, g, f_xx, g_yy), after
+    return geomloss_value(problem, after).to(dtype), Potentials(f, g, f_xx, g_yy), after
 
 
-def _is_flat(problem: Problem, largest: float) -> bool:
-    """Whether the temperature is so far above the largest cost that float32 would round the value away."""
-    return (
-        isinstance(problem.cost, int) and problem.x.dtype == torch.float32 and problem.eps > _FLAT * largest
-    )
+def _is_flat(problem: Problem, largest: float | None = None) -> bool:
+    """Whether the temperature is so far above the largest cost that float32 would round the value away.
+
+    The largest cost, where it is not given, is read off the clouds: only if it matters.
+    """
+    if not isinstance(problem.cost, int) or problem.x.dtype != torch.float32:
+        return False
+    if largest is None:
+        largest = float(bounding_box_diagonal(problem.x, problem.y).min()) ** problem.p
+    return problem.eps > _FLAT * largest
 
 
 def _pairs(problem: Problem) -> tuple[_Pair, _Pair, _Pair]:
